@@ -1,0 +1,62 @@
+"""The commands: python -m helpers lesson | train | badges."""
+
+import argparse
+import sys
+
+from helpers.files import LessonError
+from helpers.settings import NAMES
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    top = argparse.ArgumentParser(
+        prog="python -m helpers", description="Fine-tune a small language model, step by step."
+    )
+    commands = top.add_subparsers(dest="command", required=True)
+    texts = {
+        "lesson": "run all notebooks in order; keep them executed and as HTML",
+        "train": "what notebook 04 does, evaluated",
+    }
+    for name, text in texts.items():
+        command = commands.add_parser(name, help=text, description=text)
+        for setting in NAMES:
+            command.add_argument(f"--{setting.replace('_', '-')}", help=f"as LESSON_{setting.upper()}", metavar="VALUE")
+    badges = commands.add_parser("badges", help="write the Open in Colab badges")
+    badges.add_argument(
+        "repository", nargs="?", metavar="OWNER/REPO", help="default: the one that pyproject.toml names"
+    )
+    return top
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command; return the exit status: 0, or 2 after an error that the user can mend."""
+    values = vars(parser().parse_args(arguments))
+    command = values.pop("command")
+    try:
+        if command == "badges":
+            from helpers import badges
+
+            changed = badges.write(values["repository"])
+            print(f"{len(changed)} files changed.", *[path.name for path in changed])
+            return 0
+        from helpers import lesson
+
+        settings = lesson.options(values)
+        if command == "lesson":
+            lesson.run(settings)
+            return 0
+        from helpers import evaluation
+        from helpers.training import PartialState
+
+        PartialState().print(settings, flush=True)
+        results = evaluation.prepare(settings)
+        if results:
+            print(lesson.summary(results), flush=True)
+        return 0
+    except LessonError as error:
+        print(f"\n{error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

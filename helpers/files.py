@@ -1,0 +1,95 @@
+"""Files that are complete or absent, and belong to the settings that made them."""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock
+
+MARK = "lesson.json"  # names, inside a folder, the settings that made it; written last
+
+
+class LessonError(Exception):
+    """Something a student or teacher can mend. The message says what happened, why, and the next thing to try."""
+
+    def _render_traceback_(self):
+        """In a notebook IPython prints these lines instead of a long traceback (IPython's documented hook)."""
+        return [f"LessonError: {self}"]
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write text to path in one step: a reader sees the old file or the new one, never a part."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, aside = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(aside, 0o644)
+        os.replace(aside, path)
+    finally:
+        Path(aside).unlink(missing_ok=True)
+
+
+def write_json(path: Path, value) -> None:
+    """Write value as indented JSON, in one step."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path):
+    """Return what a JSON file holds, or None when it is missing or no JSON."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def digest(folder: Path) -> str:
+    """Return 16 hex digits that change whenever a file in folder changes."""
+    total = hashlib.sha256()
+    for path in sorted(p for p in Path(folder).rglob("*") if p.is_file()):
+        with path.open("rb") as file:
+            total.update(
+                f"{path.relative_to(folder).as_posix()} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode()
+            )
+    return total.hexdigest()[:16]
+
+
+def is_complete(folder: Path, identity: dict) -> bool:
+    """True when folder was finished by `replace_folder` under exactly this identity."""
+    return read_json(Path(folder) / MARK) == json.loads(json.dumps(identity))
+
+
+def lock(folder: Path) -> FileLock:
+    """A lock for whoever makes folder. The operating system lets it go when its holder dies."""
+    folder = Path(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(folder.with_name(f".{folder.name}.lock"))
+
+
+@contextmanager
+def replace_folder(folder: Path, identity: dict):
+    """Yield an empty folder to fill; when the block ends well, it takes the place of `folder`, whole.
+
+    A process killed in between leaves `folder` as it was (or, for an instant, absent), never half-written.
+    """
+    folder = Path(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    old = aside.with_name(aside.name + "-old")
+    try:
+        os.chmod(aside, 0o755)
+        yield aside
+        write_json(aside / MARK, identity)
+        if folder.exists():
+            os.replace(folder, old)
+        os.replace(aside, folder)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,187 @@
+"""Notebook 01: what the machine can do, in which precision, and how long training will take on it."""
+
+import platform
+import statistics
+import time
+from dataclasses import dataclass
+
+import torch
+from transformers import AutoConfig, AutoModelForSequenceClassification
+
+from helpers import data, tokenization
+from helpers.files import LessonError, read_json, write_json
+from helpers.settings import Settings
+
+MOST_PARAMETERS = 3_000_000_000
+# A precision must beat float32 by this factor in a matrix multiplication on a CPU before training uses it:
+# with bfloat16 instructions it is two to three times as fast, without them slower, so that 1.5 tells the two apart.
+WORTH_IT = 1.5
+
+
+@dataclass(frozen=True)
+class Device:
+    """A processor that can train: `kind` is "cuda" or "cpu"; `capability` e.g. (7, 5), None for a CPU."""
+
+    kind: str
+    name: str
+    memory_bytes: int | None
+    capability: tuple[int, int] | None
+
+    def __str__(self) -> str:
+        if self.kind == "cpu":
+            return f"CPU ({self.name}), {torch.get_num_threads()} threads"
+        version = ".".join(map(str, self.capability))
+        return f"{self.name}, {self.memory_bytes / 2**30:.1f} GiB, compute capability {version}"
+
+
+def find_device() -> Device:
+    """Return the first CUDA GPU, or else the CPU."""
+    if torch.cuda.is_available():
+        found = torch.cuda.get_device_properties(0)
+        return Device("cuda", found.name, found.total_memory, (found.major, found.minor))
+    return Device("cpu", platform.machine(), None, None)
+
+
+def matmul_flops(device: str, dtype: torch.dtype, size: int = 1024, seconds: float = 0.3) -> float:
+    """Return the floating-point operations a second of a size x size matrix multiplication (2 size^3 operations).
+
+    The median of the runs that fit in `seconds`, after a warm-up.
+    """
+    a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+    return 2 * size**3 / median_seconds(lambda: a @ b, device, seconds)
+
+
+def median_seconds(work, device: str, seconds: float, least: int = 3) -> float:
+    """Return the median time of work(), run for about `seconds` and at least `least` times after two warm-up runs."""
+    times = []
+    for run in range(1000):
+        if device == "cuda":
+            torch.cuda.synchronize()
+        begin = time.perf_counter()
+        work()
+        if device == "cuda":
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - begin)
+        if run >= 1 + least and sum(times[2:]) > seconds:
+            break
+    return statistics.median(times[2:])
+
+
+def choose_precision(device: Device, float32: float = 1.0, bfloat16: float = 0.0) -> tuple[str, str]:
+    """Return the precision for training ("fp32", "fp16" or "bf16") and why, in words.
+
+    Args:
+        float32, bfloat16: measured matrix-multiply speeds of a CPU, FLOP/s; not used for a GPU.
+
+    A GPU is judged by its compute capability: `torch.cuda.is_bf16_supported()` says True on a T4 (7.5), which
+    only emulates bfloat16 and is slow at it.
+    """
+    if device.kind == "cuda":
+        if device.capability >= (8, 0):
+            return "bf16", "compute capability 8.0 or newer multiplies bfloat16 at full speed"
+        if device.capability >= (7, 0):
+            return "fp16", "its tensor cores multiply float16; bfloat16 would be emulated, slowly"
+        return "fp32", "it has no tensor cores"
+    if bfloat16 > WORTH_IT * float32:
+        return "bf16", f"bfloat16 was measured {bfloat16 / float32:.1f} times as fast as float32 on this CPU"
+    return "fp32", "bfloat16 is not clearly faster than float32 on this CPU"
+
+
+def machine(settings: Settings) -> dict:
+    """Return what notebook 01 measured on this machine, measuring it now when it did not run here.
+
+    Returns:
+        {"device", "torch", "threads", "float32_flops", "bfloat16_flops", "precision", "why"}.
+    """
+    device, path = find_device(), settings.home / "machine.json"
+    same = {"device": str(device), "torch": torch.__version__, "threads": torch.get_num_threads()}
+    known = read_json(path) or {}
+    if any(known.get(name) != value for name, value in same.items()):
+        speeds = {name: matmul_flops("cpu", getattr(torch, name)) for name in ("float32", "bfloat16")}
+        precision, why = choose_precision(device, **speeds)
+        known = same | {f"{name}_flops": speed for name, speed in speeds.items()} | {"precision": precision, "why": why}
+        write_json(path, known)
+    return known
+
+
+def untrained_model(settings: Settings, device: str = "meta"):
+    """Return the model's architecture with random weights; on "meta" it has shapes but takes no memory.
+
+    Raises:
+        LessonError: it has 3 billion parameters or more.
+    """
+    config = AutoConfig.from_pretrained(settings.model, revision=settings.model_revision, num_labels=2)
+    with torch.device("meta"):
+        model = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
+    if model.num_parameters() >= MOST_PARAMETERS:
+        raise LessonError(
+            f"{settings.model_name} has {model.num_parameters():,} parameters; this course trains models below "
+            f"{MOST_PARAMETERS:,}. Choose a smaller one with LESSON_MODEL. Nothing was downloaded but its description."
+        )
+    return (
+        model
+        if device == "meta"
+        else AutoModelForSequenceClassification.from_config(config, dtype=torch.float32).to(device)
+    )
+
+
+def training_work(settings: Settings) -> dict:
+    """Return how much notebook 04 has to compute.
+
+    Returns:
+        {"rows", "epochs", "steps" (optimizer steps), "tokens" (mean a row), "parameters" (all of them),
+        "multiplied" (those that every token is multiplied by: all but the embedding tables), "flops"}.
+        Training costs about 6 operations a token and multiplied parameter: 2 forward, 4 backward
+        (Kaplan et al., Scaling Laws for Neural Language Models, 2020, section 2.1).
+    """
+    splits, report = data.prepare(settings), data.report(settings)
+    tokenizer = tokenization.load_tokenizer(settings)
+    sample = splits["train"].shuffle(seed=settings.seed).select(range(min(1000, len(splits["train"]))))
+    ids = tokenizer(sample["sentence"][:], truncation=True, max_length=settings.max_length)["input_ids"]
+    tokens = sum(map(len, ids)) / len(ids)
+    model = untrained_model(settings)
+    tables = sum(m.weight.numel() for m in model.modules() if isinstance(m, torch.nn.Embedding))
+    rows, multiplied = report["rows"]["train"], model.num_parameters() - tables
+    steps = settings.epochs * -(-rows // settings.batch_size)
+    work = {"rows": rows, "epochs": settings.epochs, "steps": steps, "tokens": tokens}
+    work |= {"parameters": model.num_parameters(), "multiplied": multiplied}
+    return work | {"flops": 6 * multiplied * tokens * rows * settings.epochs}
+
+
+def step_seconds(settings: Settings, precision: str, tokens: int, seconds: float = 2.0) -> float:
+    """Return the time of one training step of the untrained model on a batch of random ids `tokens` long."""
+    kind = find_device().kind
+    model = untrained_model(settings, kind).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
+    ids = torch.randint(5, model.config.vocab_size, (settings.batch_size, max(tokens, 2)), device=kind)
+    labels = torch.arange(settings.batch_size, device=kind) % 2
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[precision]
+
+    def step():
+        with torch.autocast(kind, dtype, enabled=precision != "fp32"):
+            loss = model(input_ids=ids, attention_mask=torch.ones_like(ids), labels=labels).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return median_seconds(step, kind, seconds)
+
+
+def predict(settings: Settings) -> dict:
+    """Predict how long notebook 04 trains here: its steps, each as long as a trial step of the same size.
+
+    Returns:
+        {"work": see `training_work`, "step_seconds", "predicted_train_seconds", "flops_per_second"}; kept in
+        LESSON_HOME/<edition>/prediction.json, and reused while settings and machine are the same.
+    """
+    here, path = machine(settings), settings.home / "prediction.json"
+    identity = settings.identity("model") | {"machine": here["device"], "precision": here["precision"]}
+    known = read_json(path)
+    if known and known["identity"] == identity:
+        return known
+    work = training_work(settings)
+    step = step_seconds(settings, here["precision"], round(work["tokens"]))
+    known = {"identity": identity, "work": work, "step_seconds": step, "predicted_train_seconds": step * work["steps"]}
+    known["flops_per_second"] = work["flops"] / known["predicted_train_seconds"]
+    write_json(path, known)
+    return known

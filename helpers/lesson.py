@@ -1,0 +1,93 @@
+"""Run the notebooks in order, as a student would, and keep what they show."""
+
+import os
+import time
+from pathlib import Path
+
+from helpers import settings as course
+from helpers.files import LessonError, read_json, write_text
+from helpers.settings import ROOT, Settings, show_path
+
+
+def notebooks() -> list[Path]:
+    """Return the course's notebooks in order.
+
+    Raises:
+        LessonError: they are not beside the package (it was installed without them).
+    """
+    found = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
+    if not found:
+        raise LessonError("The notebooks are not here. Clone the course's repository and run this command inside it.")
+    return found
+
+
+def execute(source: Path, folder: Path) -> None:
+    """Run one notebook; write it executed, and as an HTML page, into folder.
+
+    Raises:
+        LessonError: a cell failed; the message names it and quotes its error. What ran before it is kept.
+    """
+    import nbformat
+    from nbclient import NotebookClient
+    from nbclient.exceptions import CellExecutionError
+    from nbconvert import HTMLExporter
+
+    notebook, failure = nbformat.read(source, as_version=4), None
+    place = {"metadata": {"path": str(source.parent)}}
+    quiet = ["--log-level=ERROR"]  # the kernel's own remarks, not the notebook's
+    client = NotebookClient(notebook, timeout=None, kernel_name="python3", resources=place, extra_arguments=quiet)
+    try:
+        client.execute()
+    except CellExecutionError as error:
+        failure = error
+    page, _ = HTMLExporter().from_notebook_node(notebook)
+    write_text(folder / f"{source.stem}.html", page)
+    write_text(folder / source.name, nbformat.writes(notebook))
+    if failure:
+        raise LessonError(
+            f"{source.name} stopped: {failure.ename}: {failure.evalue}\n"
+            f"The page up to there: {show_path(folder / source.name)}. Mend the cause and run the same command again; "
+            "what was finished is used again."
+        )
+
+
+def summary(results: dict) -> str:
+    """Return the results as a small table for the terminal."""
+    low, high = results["accuracy_ci95"]
+    lines = {
+        "edition": results["edition"],
+        "model": f"{results['model']}, {results['parameters']:,} parameters",
+        "data": results["dataset"] + ", " + ", ".join(f"{name} {rows:,}" for name, rows in results["rows"].items()),
+        "device": f"{results['device']}, {results['precision']}",
+        "training": f"{results['train_seconds']:.1f} s, {results['samples_per_second']:.0f} samples/s",
+        "development": ", ".join(f"{a:.4f}" for a in results["development_accuracy_by_epoch"]) + " (by epoch)",
+        "final": f"{results['accuracy']:.4f} (95% interval {low:.4f} to {high:.4f}), F1 {results['f1']:.4f}",
+        "majority": f"{results['majority_accuracy']:.4f}",
+        "TF-IDF": f"{results['tfidf_accuracy']:.4f} (McNemar p = {results['mcnemar_p']:.2g})",
+    }
+    return "\n".join(f"  {name:<12} {text}" for name, text in lines.items())
+
+
+def run(settings: Settings) -> dict:
+    """Run all notebooks under these settings; return the results that notebook 05 left."""
+    folder, paths = settings.home / "lesson", notebooks()
+    # The kernels read the same settings from the environment.
+    os.environ |= {"LESSON_EDITION": settings.edition, "LESSON_HOME": str(settings.home.parent)}
+    print(settings, flush=True)
+    for number, path in enumerate(paths, 1):
+        begin = time.perf_counter()
+        print(f"[{number}/{len(paths)}] {path.stem} ...", end=" ", flush=True)
+        execute(path, folder)
+        print(f"{time.perf_counter() - begin:.0f} s", flush=True)
+    results = read_json(settings.home / "results.json")
+    print(f"Results ({show_path(settings.home / 'results.json')}; the pages are in {show_path(folder)}):")
+    print(summary(results))
+    return results
+
+
+def options(values: dict) -> Settings:
+    """Return the settings for command-line options; what is given there wins over the environment."""
+    for name, value in values.items():
+        if value is not None:
+            os.environ[f"LESSON_{name.upper()}"] = str(value)
+    return course.read()

@@ -1,0 +1,210 @@
+"""The settings of a run: which edition, which model and data, where everything is written.
+
+Each notebook calls `read` with the values of its form; the environment variables LESSON_... win over the form, so
+that scripts and classrooms can steer without editing a notebook.
+"""
+
+import difflib
+import os
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from helpers.files import LessonError, digest
+
+ROOT = Path(__file__).resolve().parent.parent
+POCKET = Path(__file__).resolve().parent / "pocket"
+MAX_LENGTH = 128  # tokens; longer sentences are cut
+EDITIONS = {
+    "full": {
+        "dataset": "stanfordnlp/sst2@8d51e7e4887a4caaa95b3fbebbf53c0490b58bbb",
+        "model": "distilbert/distilbert-base-uncased@12040accade4e8a0f71eabdb258fecc2e7e948be",
+        "epochs": 2,
+    },
+    "pocket": {"dataset": str(POCKET / "data"), "model": str(POCKET / "model"), "epochs": 3},
+}
+NAMES = ("edition", "home", "model", "dataset", "train_rows", "epochs", "seed")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What one run of the course uses. Made by `read`; never changed afterwards."""
+
+    edition: str  # "pocket" or "full"
+    why: str  # why this edition runs
+    home: Path  # LESSON_HOME/<edition>: everything is written below it
+    model: str  # Hub id or local folder
+    model_revision: str | None  # commit on the Hub; None for a folder
+    dataset: str  # Hub id or local folder
+    dataset_revision: str | None
+    train_rows: int | None  # rows to train on; None: all
+    epochs: int
+    seed: int
+    learning_rate: float
+    batch_size: int = 32  # sentences per optimizer step, over all processes
+    weight_decay: float = 0.01
+    warmup: float = 0.1  # share of the steps in which the learning rate rises
+    max_length: int = MAX_LENGTH
+    digests: tuple = field(default=(), repr=False)  # of local folders, so that a changed file is noticed
+
+    def identity(self, stage: str) -> dict:
+        """Return what the files of a stage ("data", "tokenized" or "model") depend on.
+
+        Raises KeyError for another stage.
+        """
+        parts = {"dataset": self.dataset_name, "dataset_revision": self.dataset_revision, "seed": self.seed}
+        parts |= {"train_rows": self.train_rows, "digests": list(self.digests)}
+        tokenized = {"model": self.model_name, "model_revision": self.model_revision, "max_length": self.max_length}
+        names = ("epochs", "learning_rate", "batch_size", "weight_decay", "warmup")
+        recipe = {name: getattr(self, name) for name in names}
+        return {"stage": stage} | {
+            "data": parts, "tokenized": parts | tokenized, "model": parts | tokenized | recipe
+        }[stage]  # fmt: skip
+
+    @property
+    def model_name(self) -> str:
+        """The model's Hub id, or the last part of a folder's path ("pocket-distilbert" for the shipped one)."""
+        return short_name(self.model, "pocket-distilbert")
+
+    @property
+    def dataset_name(self) -> str:
+        """The data set's Hub id, or the last part of a folder's path ("pocket reviews" for the shipped one)."""
+        return short_name(self.dataset, "pocket reviews")
+
+    def __str__(self) -> str:
+        rows = "all rows" if self.train_rows is None else f"{self.train_rows:,} rows"
+        return (
+            f"Edition: {self.edition} ({self.why})\n"
+            f"  model    {self.model_name}\n"
+            f"  data     {self.dataset_name}, {rows}, {self.epochs} epoch{'s' * (self.epochs > 1)}, seed {self.seed}\n"
+            f"  results  {show_path(self.home)}\n"
+            "To change it: set edition in the cell above (or LESSON_EDITION) to auto, pocket or full, and run again."
+        )
+
+
+def short_name(source: str, shipped: str) -> str:
+    """Return a Hub id as it is, a folder by its last part, and the folders inside this package as `shipped`."""
+    if Path(source).is_absolute():
+        return shipped if POCKET in Path(source).parents else Path(source).name
+    return source
+
+
+def show_path(path: Path) -> str:
+    """Return path for people: relative to the course or the home folder where it lies inside one."""
+    for base, sign in ((ROOT, ""), (Path.cwd(), ""), (Path.home(), "~/")):
+        if path.is_relative_to(base):
+            return sign + path.relative_to(base).as_posix()
+    return path.as_posix()
+
+
+def read(environ=None, **form) -> Settings:
+    """Return the settings from a notebook's form, overridden by LESSON_... environment variables.
+
+    An empty string, 0 or None in the form means "the default".
+
+    Raises:
+        LessonError: an unknown setting, or a value that is not valid; the message lists the valid ones.
+    """
+    environ = os.environ if environ is None else environ
+    for name in [n for n in environ if n.startswith("LESSON_")] + list(form):
+        plain = name.removeprefix("LESSON_").lower()
+        if plain not in NAMES:
+            near = difflib.get_close_matches(plain, NAMES, n=1)
+            valid = ", ".join(f"LESSON_{n.upper()}" for n in NAMES)
+            hint = f" Did you mean LESSON_{near[0].upper()}?" if near else ""
+            raise LessonError(f"There is no setting {name}.{hint} The settings are {valid}.")
+    asked = {name: environ.get(f"LESSON_{name.upper()}") or form.get(name) or None for name in NAMES}
+    edition, why = choose_edition(str(asked["edition"] or "auto"))
+    defaults = EDITIONS[edition]
+    # A built-in source is pinned; one that the user names may carry its own pin, as ORG/NAME@COMMIT.
+    model, model_revision = locate("model", str(asked["model"] or defaults["model"]))
+    dataset, dataset_revision = locate("dataset", str(asked["dataset"] or defaults["dataset"]))
+    home = Path(asked["home"]).expanduser().resolve() if asked["home"] else default_home()
+    return Settings(
+        edition, why, home / edition, model, model_revision, dataset, dataset_revision,
+        train_rows=whole_number("train_rows", asked["train_rows"], None, 16, 10**9),
+        epochs=whole_number("epochs", asked["epochs"], defaults["epochs"], 1, 100),
+        seed=whole_number("seed", asked["seed"], 42, 1, 2**31 - 1),
+        # The smaller a model, the larger the steps that it stands: the shipped one has 1/18 of DistilBERT's weights.
+        learning_rate=5e-4 if Path(model).is_relative_to(POCKET) else 5e-5,
+        digests=tuple(digest(folder) for folder in (dataset, model) if Path(folder).is_absolute()),
+    )  # fmt: skip
+
+
+def start(**form) -> Settings:
+    """Begin a notebook: read its settings, print them, and show progress bars only where there is waiting to do."""
+    settings = read(**form)
+    print(settings)
+    if settings.edition == "pocket":
+        import datasets
+        import huggingface_hub.utils
+        import transformers
+
+        datasets.disable_progress_bars()
+        huggingface_hub.utils.disable_progress_bars()
+        transformers.utils.logging.disable_progress_bar()
+    return settings
+
+
+def choose_edition(asked: str) -> tuple[str, str]:
+    """Return the edition that runs and why. "auto" is "full" where a CUDA GPU is present, else "pocket"."""
+    if asked in EDITIONS:
+        return asked, "you asked for it"
+    if asked != "auto":
+        raise LessonError(f"There is no edition {asked!r}. Choose auto, pocket or full.")
+    import torch
+
+    if torch.cuda.is_available():
+        return "full", "a CUDA GPU is present"
+    return "pocket", "no CUDA GPU was found, so the small one runs, which needs no network"
+
+
+def whole_number(name: str, value, default, low: int, high: int):
+    """Return value as an int between low and high, or the default when it is None."""
+    if value is None:
+        return default
+    try:
+        number = int(str(value).replace("_", ""))
+    except ValueError:
+        number = low - 1
+    if not low <= number <= high:
+        raise LessonError(
+            f"{name} = {value!r} will not do. Give a whole number from {low:,} to {high:,}, or leave it out."
+        )
+    return number
+
+
+def locate(kind: str, source: str) -> tuple[str, str | None]:
+    """Split "ORG/NAME@COMMIT" into id and commit; return a local folder as an absolute path and None.
+
+    A Hub id without a commit is looked up, so that the run is pinned to what the Hub holds now.
+
+    Raises:
+        LessonError: neither a folder nor a Hub id, or the Hub did not name a commit.
+    """
+    for base in (Path.cwd(), ROOT):
+        folder = (base / Path(source).expanduser()).resolve()
+        if folder.is_dir():
+            return str(folder), None
+    name, _, revision = source.partition("@")
+    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) or (revision and not re.fullmatch(r"[0-9a-f]{40}", revision)):
+        raise LessonError(
+            f"LESSON_{kind.upper()} = {source!r} is neither a folder here nor the id of a Hub repository. "
+            "Give the path of a folder, or ORG/NAME, or ORG/NAME@COMMIT with the commit's 40 hex digits."
+        )
+    if revision:
+        return name, revision
+    from huggingface_hub import HfApi
+
+    try:
+        return name, HfApi().repo_info(name, repo_type=kind).sha
+    except Exception as error:
+        raise LessonError(
+            f"The Hugging Face Hub did not answer for the {kind} {name!r} ({type(error).__name__}). "
+            "Check its spelling and the network, or set LESSON_EDITION=pocket, which needs no network."
+        ) from error
+
+
+def default_home() -> Path:
+    """`lesson_home` in the clone of the course, or in the current folder when only the package is installed."""
+    return (ROOT if (ROOT / "notebooks").is_dir() else Path.cwd()) / "lesson_home"

@@ -41,14 +41,12 @@ def main(arguments: list[str] | None = None) -> int:
             return 0
         from helpers import lesson
 
-        settings = lesson.options(values)
+        settings = lesson.start(values)
         if command == "lesson":
             lesson.run(settings)
             return 0
         from helpers import evaluation
-        from helpers.training import PartialState
 
-        PartialState().print(settings, flush=True)
         results = evaluation.prepare(settings)
         if results:
             print(lesson.summary(results), flush=True)

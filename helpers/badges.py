@@ -38,14 +38,15 @@ def table(repo: str, root: Path = ROOT) -> str:
 def pages(repo: str, root: Path = ROOT) -> dict[Path, str]:
     """Return the text that each file with a badge should have, for this repository."""
     wanted = {}
-    for path in sorted((root / "notebooks").rglob("*.ipynb")):
+    for path in sorted(p for p in (root / "notebooks").rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts):
         notebook = json.loads(path.read_text(encoding="utf-8"))
         first = "".join(notebook["cells"][0]["source"])
         name = path.relative_to(root / "notebooks").as_posix()
         first = re.sub(r"\[!\[Open in Colab\].*", badge(repo, name), first, count=1)
         notebook["cells"][0]["source"] = first.splitlines(keepends=True)
         for cell in notebook["cells"]:
-            cell["source"] = [SOURCE.sub(f"git+https://github.com/{repo}", line) for line in cell["source"]]
+            text = SOURCE.sub(f"git+https://github.com/{repo}", "".join(cell["source"]))
+            cell["source"] = text.splitlines(keepends=True)
         wanted[path] = json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
     for name in ("README.md", "colab_badge.md"):
         text = (root / name).read_text(encoding="utf-8")

@@ -54,7 +54,9 @@ def standard_columns(dataset: DatasetDict) -> DatasetDict:
     Raises:
         LessonError: there is no such column, or the labels are no whole numbers or names.
     """
-    columns = next(iter(dataset.values())).column_names
+    if "train" not in dataset:
+        raise LessonError(f"The data has the splits {', '.join(dataset)}, and none is named train. Choose other data.")
+    columns = dataset["train"].column_names
     for wanted, candidates in (("sentence", TEXT_COLUMNS), ("label", LABEL_COLUMNS)):
         found = next((c for c in candidates if c in columns), None)
         if found is None:
@@ -71,11 +73,8 @@ def standard_columns(dataset: DatasetDict) -> DatasetDict:
                 f"The labels are {values[:5]}; they should be 0, 1, ... or names. "
                 "Map them to whole numbers from 0 first, or choose other data."
             )
-        names = [str(v) for v in values] if values != [0, 1] else ["negative", "positive"]
-        if all(isinstance(v, int) for v in values):
-            dataset = dataset.cast_column("label", ClassLabel(names=names))
-        else:
-            dataset = dataset.class_encode_column("label")
+        names = ["negative", "positive"] if values == [0, 1] else [str(v) for v in values]
+        dataset = dataset.cast_column("label", ClassLabel(names=names))  # names become their numbers
     return dataset
 
 
@@ -118,8 +117,8 @@ def split(dataset: DatasetDict, settings: Settings) -> tuple[DatasetDict, dict]:
     Raises:
         LessonError: no train split, a label missing in train, or a split with only one class.
     """
-    if "train" not in dataset or not labelled(dataset["train"]):
-        raise LessonError("The data needs a split named train whose rows all have a label. Choose other data.")
+    if not labelled(dataset["train"]):
+        raise LessonError("Some rows of train have no label. Remove them with dataset.filter, or choose other data.")
     train, removed, held_out = dataset["train"], 0, []
     given = [name for name in dataset if name != "train" and labelled(dataset[name])]
     given.sort(key=lambda name: ("dev" not in name, "val" not in name, "test" not in name and "final" not in name))
@@ -172,7 +171,9 @@ def prepare(settings: Settings) -> DatasetDict:
     with lock(folder):
         if not is_complete(folder, settings.identity("data")):
             print("Notebook 02 has left no data for these settings: preparing it now.")
-            dataset = standard_columns(load_dataset(settings.dataset, revision=settings.dataset_revision))
+            dataset = standard_columns(
+                load_dataset(settings.dataset, revision=settings.dataset_revision, cache_dir=settings.cache)
+            )
             save(settings, *split(dataset, settings))
         return load_from_disk(str(folder))
 

@@ -5,6 +5,7 @@ import platform
 from pathlib import Path
 
 import numpy as np
+import torch
 from datasets import Dataset
 from scipy.stats import binomtest
 from sklearn.metrics import f1_score
@@ -23,10 +24,15 @@ def predict(model, tokenizer, dataset: Dataset, folder: Path) -> np.ndarray:
     Args:
         folder: where the Trainer may write; nothing is left there.
     """
+    on_gpu = torch.cuda.is_available()
     args = TrainingArguments(
-        output_dir=str(folder), per_device_eval_batch_size=128, report_to="none", disable_tqdm=True,
-        dataloader_pin_memory=model.device.type == "cuda",
-    )  # fmt: skip
+        output_dir=str(folder),
+        per_device_eval_batch_size=128,
+        report_to="none",
+        disable_tqdm=True,
+        use_cpu=not on_gpu,
+        dataloader_pin_memory=on_gpu,
+    )
     trainer = Trainer(model=model, args=args, data_collator=DataCollatorWithPadding(tokenizer))
     return softmax(trainer.predict(dataset).predictions)
 
@@ -106,7 +112,7 @@ def tag_column(dataset: Dataset) -> str | None:
     """Return the data's own column of tags (text with 2 to 20 different values), or None."""
     for name in dataset.column_names:
         values = dataset[name][:] if name not in ("sentence", "label") else []
-        if values and isinstance(values[0], str) and 2 <= len(set(values)) <= 20:
+        if all(isinstance(value, str) for value in values) and 2 <= len(set(values)) <= 20:
             return name
     return None
 
@@ -164,13 +170,16 @@ def keep(settings: Settings, results: dict) -> Path:
 def prepare(settings: Settings) -> dict:
     """Do what notebook 05 does, without the figures. Returns the results; they are also written.
 
-    Under `accelerate launch` only the first process evaluates; the others return {}.
+    Under `accelerate launch` all processes predict; the first one scores and writes, the others return {}.
     """
     model, tokenizer, record = training.prepare(settings)
-    if not training.PartialState().is_main_process:
+    state = training.processes()
+    with state.main_process_first():
+        splits, (tokenized, _) = data.prepare(settings), tokenization.prepare(settings)
+    probabilities = predict(model, tokenizer, tokenized["final"], settings.home)
+    if not state.is_main_process:
         return {}
-    splits, (tokenized, _) = data.prepare(settings), tokenization.prepare(settings)
-    results = score(settings, splits, predict(model, tokenizer, tokenized["final"], settings.home), record)
+    results = score(settings, splits, probabilities, record)
     keep(settings, results)
     return results
 
@@ -183,7 +192,7 @@ def conclusion(results: dict, confidence: float, matrix: np.ndarray) -> str:
     """
     (low, high), scores = results["accuracy_ci95"], results["development_accuracy_by_epoch"]
     p, gain = results["mcnemar_p"], results["accuracy"] - results["tfidf_accuracy"]
-    found = matrix.diagonal() / matrix.sum(axis=1)
+    found = matrix.diagonal() / np.maximum(matrix.sum(axis=1), 1)
     lines = [
         f"{results['model']}, fine-tuned on {results['rows']['train']:,} rows of {results['dataset']}, answers "
         f"{results['accuracy']:.1%} of {results['rows']['final']:,} final sentences rightly "

@@ -89,7 +89,12 @@ def replace_folder(folder: Path, identity: dict):
         write_json(aside / MARK, identity)
         if folder.exists():
             os.replace(folder, old)
-        os.replace(aside, folder)
+        try:
+            os.replace(aside, folder)
+        except OSError:
+            if old.exists():
+                os.replace(old, folder)  # what was there before comes back
+            raise
     finally:
         shutil.rmtree(aside, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)

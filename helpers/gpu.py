@@ -161,6 +161,7 @@ def step_seconds(settings: Settings, precision: str, tokens: int, seconds: float
         with torch.autocast(kind, dtype, enabled=precision != "fp32"):
             loss = model(input_ids=ids, attention_mask=torch.ones_like(ids), labels=labels).loss
         loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)  # as the Trainer does
         optimizer.step()
         optimizer.zero_grad()
 

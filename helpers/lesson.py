@@ -29,7 +29,7 @@ def execute(source: Path, folder: Path) -> None:
     """
     import nbformat
     from nbclient import NotebookClient
-    from nbclient.exceptions import CellExecutionError
+    from nbclient.exceptions import CellExecutionError, DeadKernelError
     from nbconvert import HTMLExporter
 
     notebook, failure = nbformat.read(source, as_version=4), None
@@ -39,13 +39,15 @@ def execute(source: Path, folder: Path) -> None:
     try:
         client.execute()
     except CellExecutionError as error:
-        failure = error
+        failure = f"{error.ename}: {error.evalue}"
+    except DeadKernelError:
+        failure = "its Python process died, most likely for want of memory"
     page, _ = HTMLExporter().from_notebook_node(notebook)
     write_text(folder / f"{source.stem}.html", page)
     write_text(folder / source.name, nbformat.writes(notebook))
     if failure:
         raise LessonError(
-            f"{source.name} stopped: {failure.ename}: {failure.evalue}\n"
+            f"{source.name} stopped: {failure}\n"
             f"The page up to there: {show_path(folder / source.name)}. Mend the cause and run the same command again; "
             "what was finished is used again."
         )
@@ -73,7 +75,11 @@ def run(settings: Settings) -> dict:
     folder, paths = settings.home / "lesson", notebooks()
     # The kernels read the same settings from the environment.
     os.environ |= {"LESSON_EDITION": settings.edition, "LESSON_HOME": str(settings.home.parent)}
-    print(settings, flush=True)
+    for name, source, revision in (
+        ("LESSON_MODEL", settings.model, settings.model_revision),
+        ("LESSON_DATASET", settings.dataset, settings.dataset_revision),
+    ):
+        os.environ[name] = f"{source}@{revision}" if revision else source
     for number, path in enumerate(paths, 1):
         begin = time.perf_counter()
         print(f"[{number}/{len(paths)}] {path.stem} ...", end=" ", flush=True)
@@ -85,9 +91,9 @@ def run(settings: Settings) -> dict:
     return results
 
 
-def options(values: dict) -> Settings:
-    """Return the settings for command-line options; what is given there wins over the environment."""
+def start(values: dict) -> Settings:
+    """Begin a command with its options; what is given there wins over the environment."""
     for name, value in values.items():
         if value is not None:
             os.environ[f"LESSON_{name.upper()}"] = str(value)
-    return course.read()
+    return course.start()

@@ -7,7 +7,7 @@ that scripts and classrooms can steer without editing a notebook.
 import difflib
 import os
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from helpers.files import LessonError, digest
@@ -21,7 +21,7 @@ EDITIONS = {
         "model": "distilbert/distilbert-base-uncased@12040accade4e8a0f71eabdb258fecc2e7e948be",
         "epochs": 2,
     },
-    "pocket": {"dataset": str(POCKET / "data"), "model": str(POCKET / "model"), "epochs": 3},
+    "pocket": {"dataset": str(POCKET / "data"), "model": str(POCKET / "model"), "epochs": 2},
 }
 NAMES = ("edition", "home", "model", "dataset", "train_rows", "epochs", "seed")
 
@@ -45,7 +45,8 @@ class Settings:
     weight_decay: float = 0.01
     warmup: float = 0.1  # share of the steps in which the learning rate rises
     max_length: int = MAX_LENGTH
-    digests: tuple = field(default=(), repr=False)  # of local folders, so that a changed file is noticed
+    dataset_digest: str | None = None  # of a local folder, so that a changed file is noticed
+    model_digest: str | None = None
 
     def identity(self, stage: str) -> dict:
         """Return what the files of a stage ("data", "tokenized" or "model") depend on.
@@ -53,8 +54,9 @@ class Settings:
         Raises KeyError for another stage.
         """
         parts = {"dataset": self.dataset_name, "dataset_revision": self.dataset_revision, "seed": self.seed}
-        parts |= {"train_rows": self.train_rows, "digests": list(self.digests)}
+        parts |= {"train_rows": self.train_rows, "dataset_digest": self.dataset_digest}
         tokenized = {"model": self.model_name, "model_revision": self.model_revision, "max_length": self.max_length}
+        tokenized |= {"model_digest": self.model_digest}
         names = ("epochs", "learning_rate", "batch_size", "weight_decay", "warmup")
         recipe = {name: getattr(self, name) for name in names}
         return {"stage": stage} | {
@@ -70,6 +72,14 @@ class Settings:
     def dataset_name(self) -> str:
         """The data set's Hub id, or the last part of a folder's path ("pocket reviews" for the shipped one)."""
         return short_name(self.dataset, "pocket reviews")
+
+    @property
+    def cache(self) -> str | None:
+        """Where `load_dataset` keeps its copy of a local folder; None (its own place) for a Hub id.
+
+        The folder's digest is part of the path, because `load_dataset` does not notice when a local file changes.
+        """
+        return str(self.home / "cache" / self.dataset_digest) if self.dataset_digest else None
 
     def __str__(self) -> str:
         rows = "all rows" if self.train_rows is None else f"{self.train_rows:,} rows"
@@ -119,30 +129,32 @@ def read(environ=None, **form) -> Settings:
     # A built-in source is pinned; one that the user names may carry its own pin, as ORG/NAME@COMMIT.
     model, model_revision = locate("model", str(asked["model"] or defaults["model"]))
     dataset, dataset_revision = locate("dataset", str(asked["dataset"] or defaults["dataset"]))
-    home = Path(asked["home"]).expanduser().resolve() if asked["home"] else default_home()
+    home = readable_path("LESSON_HOME", str(asked["home"])) if asked["home"] else default_home()
     return Settings(
         edition, why, home / edition, model, model_revision, dataset, dataset_revision,
         train_rows=whole_number("train_rows", asked["train_rows"], None, 16, 10**9),
         epochs=whole_number("epochs", asked["epochs"], defaults["epochs"], 1, 100),
         seed=whole_number("seed", asked["seed"], 42, 1, 2**31 - 1),
         # The smaller a model, the larger the steps that it stands: the shipped one has 1/18 of DistilBERT's weights.
-        learning_rate=5e-4 if Path(model).is_relative_to(POCKET) else 5e-5,
-        digests=tuple(digest(folder) for folder in (dataset, model) if Path(folder).is_absolute()),
+        learning_rate=3e-4 if Path(model).is_relative_to(POCKET) else 5e-5,
+        dataset_digest=digest(dataset) if dataset_revision is None else None,
+        model_digest=digest(model) if model_revision is None else None,
     )  # fmt: skip
 
 
 def start(**form) -> Settings:
-    """Begin a notebook: read its settings, print them, and show progress bars only where there is waiting to do."""
-    settings = read(**form)
-    print(settings)
-    if settings.edition == "pocket":
-        import datasets
-        import huggingface_hub.utils
-        import transformers
+    """Begin a run: read its settings, print them, and leave progress bars only where there is waiting to do."""
+    import datasets
+    import huggingface_hub.utils
+    import transformers
 
-        datasets.disable_progress_bars()
+    settings = read(**form)
+    if int(os.environ.get("RANK", 0)) == 0:  # of several processes under `accelerate launch`, the first one
+        print(settings, flush=True)
+    datasets.disable_progress_bars()
+    transformers.utils.logging.disable_progress_bar()
+    if settings.edition == "pocket":  # nothing is downloaded
         huggingface_hub.utils.disable_progress_bars()
-        transformers.utils.logging.disable_progress_bar()
     return settings
 
 
@@ -174,6 +186,22 @@ def whole_number(name: str, value, default, low: int, high: int):
     return number
 
 
+def readable_path(name: str, text: str, base: Path | None = None) -> Path:
+    """Return text as an absolute path (from `base`, default: here).
+
+    Raises:
+        LessonError: the system cannot read it as a path.
+    """
+    try:
+        path = ((base or Path.cwd()) / Path(text).expanduser()).resolve()
+        path.is_dir()
+        return path
+    except (OSError, ValueError, RuntimeError) as error:
+        raise LessonError(
+            f"{name} = {text!r} is no path ({error}). Give the path of a folder, or leave it out."
+        ) from error
+
+
 def locate(kind: str, source: str) -> tuple[str, str | None]:
     """Split "ORG/NAME@COMMIT" into id and commit; return a local folder as an absolute path and None.
 
@@ -183,7 +211,7 @@ def locate(kind: str, source: str) -> tuple[str, str | None]:
         LessonError: neither a folder nor a Hub id, or the Hub did not name a commit.
     """
     for base in (Path.cwd(), ROOT):
-        folder = (base / Path(source).expanduser()).resolve()
+        folder = readable_path(f"LESSON_{kind.upper()}", source, base)
         if folder.is_dir():
             return str(folder), None
     name, _, revision = source.partition("@")

@@ -65,7 +65,7 @@ class LengthGroupedSampler(torch.utils.data.Sampler):
         self.epoch = epoch
 
     def __iter__(self):
-        generator = torch.Generator().manual_seed(self.seed + self.epoch)
+        generator = torch.Generator().manual_seed(1000 * self.seed + self.epoch)  # no two runs share an order
         return iter(get_length_grouped_indices(self.lengths, self.batch_size, generator=generator))
 
 

@@ -1,5 +1,6 @@
 """Notebook 04: train the model, keep its best epoch, and leave it for notebook 05."""
 
+import atexit
 import os
 import shutil
 import time
@@ -21,8 +22,19 @@ from helpers.settings import Settings
 METRIC = str(Path(__file__).with_name("accuracy.py"))
 
 
+def processes() -> PartialState:
+    """Return accelerate's view of the processes of this run: one, or several under `accelerate launch`."""
+    return PartialState(cpu=not torch.cuda.is_available())
+
+
 class LengthGroupedTrainer(Trainer):
     """A Trainer whose training batches hold sentences of similar length, in an order fixed by seed and epoch."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        # A classifier's loss is a mean over its batch already. Without this line the Trainer takes it for a sum that
+        # was divided by the number of tokens, and multiplies it by the number of processes.
+        self.model_accepts_loss_kwargs = False
 
     def _get_train_sampler(self, train_dataset=None):
         train_dataset = self.train_dataset if train_dataset is None else train_dataset
@@ -47,11 +59,10 @@ def compute_metrics(predictions) -> dict:
 
 def arguments(settings: Settings, folder: Path, precision: str) -> TrainingArguments:
     """Return the course's TrainingArguments. `batch_size` is shared out among the processes of one run."""
-    processes = PartialState().num_processes
     return TrainingArguments(
         output_dir=str(folder),
         num_train_epochs=settings.epochs,
-        per_device_train_batch_size=max(1, settings.batch_size // processes),
+        per_device_train_batch_size=max(1, settings.batch_size // processes().num_processes),
         per_device_eval_batch_size=128,
         learning_rate=settings.learning_rate,
         warmup_steps=settings.warmup,
@@ -71,11 +82,12 @@ def arguments(settings: Settings, folder: Path, precision: str) -> TrainingArgum
     )
 
 
-def workspace(settings: Settings) -> Path:
-    """Return a new, empty folder for this process's checkpoints."""
-    folder = settings.home / "checkpoints" / str(os.getpid())
+def workspace(settings: Settings, name: str = "checkpoints") -> Path:
+    """Return a new, empty folder for this process's checkpoints; it is removed when the process ends."""
+    folder = settings.home / "checkpoints" / f"{os.getpid()}-{name}"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder
 
 
@@ -162,10 +174,12 @@ def train(settings: Settings):
 
     Under `accelerate launch` every process calls this; the first one prepares the data and writes the files.
     """
-    state = PartialState()
+    state = processes()
     with state.main_process_first():
         splits, tokenizer = tokenization.prepare(settings)
         precision = gpu.machine(settings)["precision"]
+        if state.is_main_process:
+            gpu.predict(settings)
     folder = [str(workspace(settings)) if state.is_main_process else ""]
     if state.num_processes > 1:
         broadcast_object_list(folder)
@@ -191,7 +205,7 @@ def train(settings: Settings):
 
 def prepare(settings: Settings):
     """Return (model, tokenizer, record) that notebook 04 left; train first when they are not there. Says which."""
-    folder, state = settings.home / "model", PartialState()
+    folder, state = settings.home / "model", processes()
     with lock(folder) if state.is_main_process else nullcontext():
         ready = [is_complete(folder, settings.identity("model"))]
         if state.num_processes > 1:

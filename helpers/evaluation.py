@@ -11,7 +11,7 @@ from scipy.stats import binomtest
 from sklearn.metrics import f1_score
 from transformers import DataCollatorWithPadding, Trainer, TrainingArguments
 
-from helpers import data, tokenization, training
+from helpers import data, report, tokenization, training
 from helpers.files import read_json, write_json, write_text
 from helpers.settings import Settings
 
@@ -163,7 +163,7 @@ def keep(settings: Settings, results: dict) -> Path:
     write_json(path, results)
     record = read_json(folder / "training.json")
     if record:
-        write_text(folder / "README.md", training.model_card(settings, record, results))
+        write_text(folder / "README.md", report.model_card(settings, record, results))
     return path
 
 
@@ -182,40 +182,3 @@ def prepare(settings: Settings) -> dict:
     results = score(settings, splits, probabilities, record)
     keep(settings, results)
     return results
-
-
-def conclusion(results: dict, confidence: float, matrix: np.ndarray) -> str:
-    """Return what the figures show, and what they do not, in sentences made from the figures alone.
-
-    Args:
-        results: what `score` returns. confidence: mean probability of the answers. matrix: confusion matrix.
-    """
-    (low, high), scores = results["accuracy_ci95"], results["development_accuracy_by_epoch"]
-    p, gain = results["mcnemar_p"], results["accuracy"] - results["tfidf_accuracy"]
-    found = matrix.diagonal() / np.maximum(matrix.sum(axis=1), 1)
-    lines = [
-        f"{results['model']}, fine-tuned on {results['rows']['train']:,} rows of {results['dataset']}, answers "
-        f"{results['accuracy']:.1%} of {results['rows']['final']:,} final sentences rightly "
-        f"(95% interval {low:.1%} to {high:.1%})."
-    ]
-    if p < 0.05:
-        verdict = "better" if gain > 0 else "WORSE"
-        lines.append(
-            f"It is {verdict} than TF-IDF by {abs(gain) * 100:.1f} points, more than chance explains (p = {p:.2g})."
-        )
-    else:
-        lines.append(f"Its difference to TF-IDF, {gain * 100:+.1f} points, could be chance (p = {p:.2g}).")
-    if len(scores) > 1:
-        best = int(np.argmax(scores)) + 1
-        lines.append(f"Epoch {best} of {len(scores)} was kept; the development set chose it, not the final one.")
-    if confidence - results["accuracy"] > 0.02:
-        lines.append(f"It is too sure of itself: its mean confidence is {confidence:.1%}.")
-    if found.max() - found.min() > 0.05:
-        lines.append(
-            f"It is not even-handed: it finds {found.max():.0%} of one label and {found.min():.0%} of another."
-        )
-    lines.append(
-        "What this does not show: how it does on other kinds of text, in other languages, on sentences that are "
-        "neither positive nor negative, or with another seed (one training run is one sample)."
-    )
-    return "\n".join(lines)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
+ROOT = Path(__file__).resolve().parent.parent  # the clone of the course, or where the package is installed
 MARK = "lesson.json"  # names, inside a folder, the settings that made it; written last
 
 
@@ -19,6 +20,30 @@ class LessonError(Exception):
     def _render_traceback_(self):
         """In a notebook IPython prints these lines instead of a long traceback (IPython's documented hook)."""
         return [f"LessonError: {self}"]
+
+
+def show_path(path: Path) -> str:
+    """Return path for people: relative to the course or the home folder where it lies inside one."""
+    for base, sign in ((ROOT, ""), (Path.cwd(), ""), (Path.home(), "~/")):
+        if path.is_relative_to(base):
+            return sign + path.relative_to(base).as_posix()
+    return path.as_posix()
+
+
+def readable_path(name: str, text: str, base: Path | None = None) -> Path:
+    """Return text as an absolute path (from `base`, default: here).
+
+    Raises:
+        LessonError: the system cannot read it as a path.
+    """
+    try:
+        path = ((base or Path.cwd()) / Path(text).expanduser()).resolve()
+        path.is_dir()
+        return path
+    except (OSError, ValueError, RuntimeError) as error:
+        raise LessonError(
+            f"{name} = {text!r} is no path ({error}). Give the path of a folder, or leave it out."
+        ) from error
 
 
 def write_text(path: Path, text: str) -> None:

@@ -42,7 +42,7 @@ def histogram(groups: dict[str, list[float]], title: str, xlabel: str, ylabel: s
     """Return a figure with the distribution of each group as a stepped outline, over the same bins."""
     figure, ax = axes(title, xlabel, ylabel)
     top = max(max(values) for values in groups.values())
-    edges = np.linspace(0, top + 1, min(int(top) + 2, 40))
+    edges = np.arange(0.5, top + 1.5, -(-int(top) // 60))  # whole numbers, at most 60 bins
     for (name, values), colour, style in zip(groups.items(), COLOURS, ("-", "--", ":", "-."), strict=False):
         weights = np.full(len(values), 1 / len(values))
         ax.hist(values, edges, weights=weights, histtype="step", color=colour, linestyle=style, linewidth=2, label=name)
@@ -98,7 +98,7 @@ def intervals(table: dict[str, tuple], title: str, xlabel: str = "accuracy"):
 
 def confusion(matrix: np.ndarray, names: list[str]):
     """Return a figure of a confusion matrix, shape (classes, classes): rows are the truth, columns the answer."""
-    figure, ax = axes("How often each label got each answer", "the model's answer", "the true label", (4.4, 3.6))
+    figure, ax = axes("True labels and answers", "the model's answer", "the true label", (4.4, 3.6))
     ax.imshow(matrix, cmap="Blues", vmin=0)
     for row, line in enumerate(matrix):
         for column, count in enumerate(line):
@@ -126,5 +126,5 @@ def reliability(table: list[dict], classes: int = 2):
             fontsize=8,
         )
     ax.legend(frameon=False)
-    ax.margins(0.12)
+    ax.margins(0.18)
     return figure

@@ -10,9 +10,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from helpers.files import LessonError, digest
+from helpers.files import ROOT, LessonError, digest, readable_path, show_path
 
-ROOT = Path(__file__).resolve().parent.parent
 POCKET = Path(__file__).resolve().parent / "pocket"
 MAX_LENGTH = 128  # tokens; longer sentences are cut
 EDITIONS = {
@@ -99,14 +98,6 @@ def short_name(source: str, shipped: str) -> str:
     return source
 
 
-def show_path(path: Path) -> str:
-    """Return path for people: relative to the course or the home folder where it lies inside one."""
-    for base, sign in ((ROOT, ""), (Path.cwd(), ""), (Path.home(), "~/")):
-        if path.is_relative_to(base):
-            return sign + path.relative_to(base).as_posix()
-    return path.as_posix()
-
-
 def read(environ=None, **form) -> Settings:
     """Return the settings from a notebook's form, overridden by LESSON_... environment variables.
 
@@ -184,22 +175,6 @@ def whole_number(name: str, value, default, low: int, high: int):
             f"{name} = {value!r} will not do. Give a whole number from {low:,} to {high:,}, or leave it out."
         )
     return number
-
-
-def readable_path(name: str, text: str, base: Path | None = None) -> Path:
-    """Return text as an absolute path (from `base`, default: here).
-
-    Raises:
-        LessonError: the system cannot read it as a path.
-    """
-    try:
-        path = ((base or Path.cwd()) / Path(text).expanduser()).resolve()
-        path.is_dir()
-        return path
-    except (OSError, ValueError, RuntimeError) as error:
-        raise LessonError(
-            f"{name} = {text!r} is no path ({error}). Give the path of a folder, or leave it out."
-        ) from error
 
 
 def locate(kind: str, source: str) -> tuple[str, str | None]:

@@ -15,7 +15,7 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from transformers import AutoModelForSequenceClassification, DataCollatorWithPadding, Trainer, TrainingArguments
 
-from helpers import gpu, tokenization
+from helpers import gpu, report, tokenization
 from helpers.files import is_complete, lock, read_json, replace_folder, write_json, write_text
 from helpers.settings import Settings
 
@@ -125,33 +125,6 @@ def record(settings: Settings, trainer: Trainer, precision: str) -> dict:
     }
 
 
-def model_card(settings: Settings, training: dict, results: dict | None = None) -> str:
-    """Return the text of the model's README.md; with notebook 05's results where they are known."""
-    scores = training["development_accuracy_by_epoch"]
-    lines = [
-        "---", "pipeline_tag: text-classification", "library_name: transformers", "---", "",
-        f"# {settings.model_name}, fine-tuned on {settings.dataset_name}", "",
-        f"- Base model: {settings.model_name}, revision {settings.model_revision or 'a local folder'}",
-        f"- Data: {settings.dataset_name}, revision {settings.dataset_revision or 'a local folder'}; "
-        f"training rows: {settings.train_rows or 'all'}",
-        f"- Recipe: {settings.epochs} epochs, batch {settings.batch_size}, learning rate {settings.learning_rate:g} "
-        f"(warm-up {settings.warmup:.0%}, then linear to 0), weight decay {settings.weight_decay}, "
-        f"{training['precision']}, seed {settings.seed}",
-        f"- Training time: {training['train_seconds']:.0f} s on {training['device']}",
-        "- Development accuracy by epoch: " + ", ".join(f"{score:.4f}" for score in scores)
-        + f"; epoch {training['best_epoch']} is kept",
-    ]  # fmt: skip
-    if results:
-        low, high = results["accuracy_ci95"]
-        lines.append(
-            f"- Final accuracy: {results['accuracy']:.4f} (95% Wilson interval {low:.4f} to {high:.4f}, "
-            f"{results['rows']['final']} rows); majority class {results['majority_accuracy']:.4f}, "
-            f"TF-IDF + logistic regression {results['tfidf_accuracy']:.4f}"
-        )
-    lines += ["", "Made in a course, for learning. Do not let it judge people or their words unread."]
-    return "\n".join(lines) + "\n"
-
-
 def save(settings: Settings, model, tokenizer, training: dict) -> Path:
     """Write model, tokenizer, record and card to LESSON_HOME/<edition>/model, whole or not at all."""
     folder = settings.home / "model"
@@ -159,7 +132,7 @@ def save(settings: Settings, model, tokenizer, training: dict) -> Path:
         model.save_pretrained(aside)
         tokenizer.save_pretrained(aside)
         write_json(aside / "training.json", training)
-        write_text(aside / "README.md", model_card(settings, training))
+        write_text(aside / "README.md", report.model_card(settings, training))
     return folder
 
 

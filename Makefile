@@ -1,0 +1,30 @@
+# make lesson   run the whole course on this machine       make test   run every check
+# Both make .venv first, with the exact versions of constraints.txt.
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+
+.PHONY: lesson test notebooks check clean
+
+lesson: $(VENV)/ready
+	$(RUN) -m helpers lesson
+
+test: check
+	$(RUN) -m pytest tests
+	$(RUN) -m pytest --nbmake notebooks/
+
+check: $(VENV)/ready
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+
+# Execute the notebooks in place (pocket edition) and clean their outputs: before committing a changed notebook.
+notebooks: $(VENV)/ready
+	$(RUN) tools/execute_notebooks.py
+
+$(VENV)/ready: requirements.txt constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install -q --disable-pip-version-check -r requirements.txt -c constraints.txt
+	touch $@
+
+clean:
+	rm -rf $(VENV) lesson_home

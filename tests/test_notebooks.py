@@ -1,0 +1,191 @@
+"""The committed notebooks: executed in order, tidy, more prose than code, and a first cell that works anywhere."""
+
+import json
+import re
+import shutil
+
+import nbformat
+import pytest
+from support import NOTEBOOKS, ROOT, clean_environ, code_cells, load_notebook, run, source
+
+from helpers import badges
+
+MOST_LINES = 15  # of a code cell, blank ones not counted
+WORDS_A_LINE = 6  # of prose for each line of code, at least
+TRAINING = ("01_gpu_check.ipynb", "04_train.ipynb", "05_evaluate.ipynb")
+MACHINE_PATHS = re.compile(r"(?<![\w.])/(?:work|root|home|tmp|Users|usr|opt|mnt|content)/")
+# Before the first cell: let it find no helpers, even where the course is installed.
+HIDE = "import importlib.util as u; find = u.find_spec; u.find_spec = lambda n: None if n == 'helpers' else find(n)\n"
+
+every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+
+
+def lines(cell) -> list[str]:
+    """Return the lines of a cell that are not blank."""
+    return [line for line in source(cell).splitlines() if line.strip()]
+
+
+def prose(path) -> str:
+    """Return all text between the code."""
+    return "\n".join(source(cell) for cell in load_notebook(path)["cells"] if cell["cell_type"] == "markdown")
+
+
+def outputs(path) -> list[dict]:
+    """Return all outputs of a notebook."""
+    return [output for cell in code_cells(path) for output in cell["outputs"]]
+
+
+def test_there_are_five_notebooks_in_order():
+    names = ["01_gpu_check", "02_load_data", "03_tokenize", "04_train", "05_evaluate"]
+    assert [path.stem for path in NOTEBOOKS] == names
+
+
+@every_notebook
+def test_it_is_a_valid_notebook(path):
+    nbformat.validate(nbformat.read(path, as_version=4))
+    ids = [cell["id"] for cell in load_notebook(path)["cells"]]
+    assert len(set(ids)) == len(ids)
+
+
+@every_notebook
+def test_it_was_executed_once_from_top_to_bottom(path):
+    cells = code_cells(path)
+    assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))
+    assert not [output for output in outputs(path) if output["output_type"] == "error"]
+    assert "All checks passed." in json.dumps(cells[-1]["outputs"])
+
+
+@every_notebook
+def test_it_ran_in_the_pocket_edition(path):
+    first = next(output for output in outputs(path))
+    assert "".join(first["text"]).startswith("Edition: pocket")
+
+
+@every_notebook
+def test_outputs_hold_no_widgets_and_no_progress_bars(path):
+    assert "widgets" not in load_notebook(path)["metadata"]
+    text = json.dumps(outputs(path))
+    for trace in ("application/vnd.jupyter.widget-view+json", "<progress", "it/s]", "\\r", "\\u001b["):
+        assert trace not in text
+
+
+@every_notebook
+def test_pictures_are_png(path):
+    kinds = [kind for output in outputs(path) for kind in output.get("data", {}) if kind.startswith("image/")]
+    assert set(kinds) <= {"image/png"} and len(kinds) >= 1
+
+
+@every_notebook
+def test_no_path_of_a_machine_is_told(path):
+    for cell in load_notebook(path)["cells"]:
+        text = source(cell) + json.dumps([{**o, "data": {**o.get("data", {}), "image/png": ""}} for o in
+                                          cell.get("outputs", [])])  # fmt: skip
+        assert not MACHINE_PATHS.search(text.replace("https://", "")), MACHINE_PATHS.search(text)
+        assert str(ROOT) not in text
+
+
+@every_notebook
+def test_code_cells_are_short(path):
+    assert {i: len(lines(c)) for i, c in enumerate(code_cells(path)) if len(lines(c)) > MOST_LINES} == {}
+
+
+@every_notebook
+def test_there_is_more_prose_than_code(path):
+    code = sum(len(lines(cell)) for cell in code_cells(path))
+    assert len(prose(path).split()) >= WORDS_A_LINE * code
+
+
+@every_notebook
+def test_metadata(path):
+    metadata = load_notebook(path)["metadata"]
+    assert metadata["kernelspec"] == {"display_name": "Python 3", "language": "python", "name": "python3"}
+    colab = metadata["colab"]
+    assert (colab["name"], colab["toc_visible"], colab["provenance"]) == (path.name, True, [])
+    assert (metadata.get("accelerator"), colab.get("gpuType")) == (
+        ("GPU", "T4") if path.name in TRAINING else (None, None)
+    )
+
+
+@every_notebook
+def test_badge(path):
+    found = re.findall(r"\[!\[Open in Colab\].*", source(load_notebook(path)["cells"][0]))
+    assert found == [badges.badge(badges.repository(), path.name)]
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_the_first_two_code_cells_are_the_same_everywhere(number):
+    assert len({source(code_cells(path)[number]) for path in NOTEBOOKS}) == 1
+
+
+@every_notebook
+def test_the_last_code_cell_checks(path):
+    assert source(code_cells(path)[-1]).count("assert ") >= 3
+
+
+@every_notebook
+def test_it_ends_with_summary_exercises_and_the_way_on(path):
+    last = source(load_notebook(path)["cells"][-1])
+    assert "## Summary" in last and "## Exercises" in last
+    number = NOTEBOOKS.index(path) + 1
+    if number < len(NOTEBOOKS):
+        assert re.search(r"\*\*Next: \[.+\]\((.+)\)\*\*", last)[1] == NOTEBOOKS[number].name
+    else:
+        assert "end of the course" in last
+
+
+@every_notebook
+def test_links_lead_to_files(path):
+    targets = re.findall(r"\]\(([^)#\s]+)\)", prose(path))
+    local = [target for target in targets if "://" not in target]
+    assert local and all((path.parent / target).exists() for target in local)
+
+
+@every_notebook
+def test_headings_begin_at_the_title(path):
+    headings = re.findall(r"^(#+) ", prose(path), re.M)
+    assert headings.count("#") == 1 and headings[0] == "#" and set(headings) <= {"#", "##", "###"}
+
+
+def first_cell(course: str | None = None) -> str:
+    """Return the source of the first code cell, with another place to install the course from."""
+    code = source(code_cells(NOTEBOOKS[0])[0])
+    return code if course is None else re.sub(r'COURSE = ".*"', f'COURSE = "{course}"', code)
+
+
+def without_path(folder) -> dict[str, str]:
+    """Return an environment in which the repository is not importable by itself."""
+    environ = clean_environ(folder, PIP_NO_INDEX=1, PIP_DISABLE_PIP_VERSION_CHECK=1)
+    environ.pop("PYTHONPATH")
+    return environ
+
+
+def test_the_first_cell_in_a_clone_uses_the_clone_and_installs_nothing(tmp_path):
+    folder = tmp_path / "clone" / "notebooks"
+    folder.mkdir(parents=True)
+    shutil.copytree(ROOT / "helpers", tmp_path / "clone" / "helpers", ignore=shutil.ignore_patterns("pocket"))
+    code = first_cell("/no/such/course")
+    code = f"{code}\n{code}\nimport helpers; print(helpers.__file__)"
+    done = run("-c", code, cwd=folder, env=without_path(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == str(tmp_path / "clone" / "helpers" / "__init__.py")
+    assert list(folder.iterdir()) == []
+
+
+def test_the_first_cell_leaves_an_installed_course_alone(tmp_path):
+    environ = without_path(tmp_path) | {"PYTHONPATH": str(ROOT)}
+    done = run("-c", first_cell("/no/such/course"), cwd=tmp_path, env=environ)
+    assert done.returncode == 0, done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_first_cell_quotes_pip_where_it_fails(tmp_path):
+    hide = (
+        "import importlib.util as u\nfind = u.find_spec\nu.find_spec = lambda n: None if n == 'helpers' else find(n)\n"
+    )
+    done = run("-c", hide + first_cell("/no/such/course"), cwd=tmp_path, env=without_path(tmp_path))
+    assert done.returncode != 0
+    message = done.stderr[done.stderr.index("AssertionError: pip could not install the helpers. It said:") :]
+    assert "ERROR" in message and "/no/such/course" in message
+    kept = (tmp_path / "kept.txt").read_text().splitlines()
+    for name in ("numpy", "torch", "transformers"):
+        assert any(line.startswith(f"{name}==") for line in kept), "what is installed keeps its version"

@@ -1,0 +1,247 @@
+"""The project: one list of packages everywhere, badges from one place, commands that explain themselves."""
+
+import importlib.metadata
+import json
+import re
+import shutil
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from support import NOTEBOOKS, ROOT, clean_environ, run, tiny_data, tiny_model
+
+from helpers import __version__, badges, lesson
+from helpers.files import LessonError
+
+MOST_BYTES = 12 * 2**20
+NOT_ON_COLAB = {"evaluate"}
+REPOSITORY_FILES = ["helpers", "notebooks", "README.md", "colab_badge.md", "pyproject.toml"]
+
+
+def project() -> dict:
+    """Return pyproject.toml's table [project]."""
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
+def bounds(lines) -> dict[str, str]:
+    """Return {name: bounds} of a list of requirements."""
+    found = [Requirement(line) for line in lines]
+    assert len({canonicalize_name(r.name) for r in found}) == len(found), "each is named once"
+    return {canonicalize_name(r.name): str(r.specifier) for r in found}
+
+
+def text_lines(name: str) -> list[str]:
+    """Return the lines of a text file without comments and blank ones."""
+    lines = [line.partition("#")[0].strip() for line in (ROOT / name).read_text(encoding="utf-8").splitlines()]
+    return [line for line in lines if line]
+
+
+def direct() -> dict[str, str]:
+    """Return the packages that the project names itself, with their bounds."""
+    return bounds(project()["dependencies"] + project()["optional-dependencies"]["dev"])
+
+
+def pins(name: str) -> dict[str, str]:
+    """Return {name: version} of a file of name==version lines."""
+    pairs = [re.fullmatch(r"([\w.-]+)==([\w.+!-]+)", line).groups() for line in text_lines(name)]
+    return {canonicalize_name(package): version for package, version in pairs}
+
+
+def test_requirements_are_those_of_pyproject():
+    assert bounds(text_lines("requirements.txt")) == direct()
+
+
+def test_the_conda_environment_is_the_same():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
+    (by_pip,) = [entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict)]
+    assert bounds(by_pip) == direct()
+    assert any(str(entry).startswith("python") for entry in environment["dependencies"])
+
+
+def test_the_readme_names_the_same_packages():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    listed = text[text.index("The packages are") : text.index("Colab has all")]
+    names = {canonicalize_name(word) for word in re.findall(r"[A-Za-z][\w-]+", listed)}
+    assert set(direct()) <= names
+    assert names - set(direct()) <= set("the packages are and outside colab also for tests".split())  # noqa: SIM905
+
+
+def test_constraints_pin_every_direct_dependency_within_its_bounds():
+    pinned = pins("constraints.txt")
+    for name, bound in direct().items():
+        assert Requirement(f"{name}{bound}").specifier.contains(pinned[name]), name
+
+
+def test_colabs_versions_satisfy_the_bounds():
+    there = pins("tests/colab_versions.txt")
+    needed = bounds(project()["dependencies"])
+    assert set(needed) - set(there) == NOT_ON_COLAB
+    for name in set(needed) & set(there):
+        assert Requirement(f"{name}{needed[name]}").specifier.contains(there[name]), name
+
+
+def test_the_tests_run_with_versions_within_the_bounds():
+    for name, bound in direct().items():
+        assert Requirement(f"{name}{bound}").specifier.contains(importlib.metadata.version(name)), name
+
+
+def test_package_data_is_complete_and_small():
+    tool = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
+    assert tool["packages"] == ["helpers"] and set(tool["package-data"]) == {"helpers"}
+    package = ROOT / "helpers"
+    packed = {path for pattern in tool["package-data"]["helpers"] for path in package.glob(pattern)}
+    packed |= set(package.glob("*.py"))
+    there = {path for path in package.rglob("*") if path.is_file() and "__pycache__" not in path.parts}
+    assert packed == there
+    assert {path.name for path in packed} >= {"train.parquet", "model.safetensors", "tokenizer.json", "config.json"}
+    assert sum(path.stat().st_size for path in packed) < MOST_BYTES
+
+
+def test_every_module_is_in_the_packages_description():
+    import helpers
+
+    for path in (ROOT / "helpers").glob("[a-z]*.py"):
+        assert f"``{path.stem}``" in helpers.__doc__, path.name
+
+
+@pytest.fixture
+def copy(tmp_path) -> Path:
+    """Return a copy of the files that have badges."""
+    for name in REPOSITORY_FILES:
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("pocket", "__pycache__"))
+        else:
+            shutil.copy(ROOT / name, tmp_path)
+    return tmp_path
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """Return the text of all files in a folder."""
+    return {str(p.relative_to(folder)): p.read_text(encoding="utf-8") for p in folder.rglob("*") if p.is_file()}
+
+
+def test_badges_on_disk_are_those_of_this_repository():
+    stale = [path.name for path, text in badges.pages(badges.repository()).items() if path.read_text("utf-8") != text]
+    assert stale == [], "run: python -m helpers badges"
+
+
+def test_badges_for_another_repository_change_that_and_nothing_else(copy):
+    before, old = contents(copy), badges.repository(copy)
+    badges.write(old, copy)
+    assert contents(copy) == before
+    changed = {str(path.relative_to(copy)) for path in badges.write("someone/else", copy)}
+    after = contents(copy)
+    assert changed == {"README.md", "colab_badge.md", "pyproject.toml", *(f"notebooks/{p.name}" for p in NOTEBOOKS)}
+    assert {name: text.replace("someone/else", old) for name, text in after.items()} == before
+    assert badges.repository(copy) == "someone/else" and badges.write(None, copy) == []
+    for path in NOTEBOOKS:
+        assert f"github/someone/else/blob/main/notebooks/{path.name}" in after["README.md"]
+        text = after[f"notebooks/{path.name}"]
+        assert "git+https://github.com/someone/else" in text and old not in text
+        assert json.loads(text)["cells"]
+    badges.write(old, copy)
+    assert contents(copy) == before, "and back again"
+
+
+def test_the_table_of_badges_has_a_row_for_each_notebook():
+    rows = badges.table(badges.repository()).splitlines()[2:]
+    assert len(rows) == len(NOTEBOOKS)
+    for row, path in zip(rows, NOTEBOOKS, strict=True):
+        assert f"(notebooks/{path.name})" in row and row.count("|") == 4
+
+
+def test_lost_marks_are_reported(copy):
+    page = copy / "colab_badge.md"
+    page.write_text(page.read_text().replace(badges.END, ""))
+    with pytest.raises(LessonError, match="colab_badge.md has lost its lines"):
+        badges.write("someone/else", copy)
+
+
+@pytest.mark.parametrize("name", ["nonsense", "a/b/c", "https://github.com/a/b", "a /b"])
+def test_badges_of_nonsense_are_refused(copy, name):
+    before = contents(copy)
+    with pytest.raises(LessonError, match="OWNER/REPO"):
+        badges.write(name, copy)
+    assert contents(copy) == before
+
+
+def test_the_command_exits_with_2_and_a_message(tmp_path):
+    done = run("-m", "helpers", "badges", "nonsense", cwd=ROOT, env=clean_environ(tmp_path))
+    assert done.returncode == 2
+    assert done.stderr.strip().startswith("'nonsense' is not a repository.") and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [["--epochs", "many"], ["--edition", "bucket"], ["--model", "no such!"]])
+def test_bad_options_exit_with_2_and_a_message(tmp_path, arguments):
+    done = run("-m", "helpers", "train", *arguments, cwd=ROOT, env=clean_environ(tmp_path, LESSON_EDITION="pocket"))
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert arguments[1] in done.stderr
+
+
+def test_help_names_commands_and_settings(tmp_path):
+    top = run("-m", "helpers", "--help", cwd=ROOT, env=clean_environ(tmp_path))
+    assert top.returncode == 0 and all(word in top.stdout for word in ("lesson", "train", "badges"))
+    train = run("-m", "helpers", "train", "--help", cwd=ROOT, env=clean_environ(tmp_path))
+    for option in ("edition", "home", "model", "dataset", "train-rows", "epochs", "seed"):
+        assert f"--{option}" in train.stdout
+
+
+def test_no_command_is_an_error(tmp_path):
+    done = run("-m", "helpers", cwd=ROOT, env=clean_environ(tmp_path))
+    assert done.returncode == 2 and "usage:" in done.stderr
+
+
+def test_options_win_over_the_environment(tmp_path, monkeypatch):
+    monkeypatch.setenv("LESSON_HOME", str(tmp_path))
+    monkeypatch.setenv("LESSON_SEED", "3")
+    monkeypatch.setenv("LESSON_EDITION", "pocket")
+    monkeypatch.setenv("LESSON_EPOCHS", "2")
+    settings = lesson.start({"seed": "9", "epochs": None, "edition": "pocket"})
+    assert (settings.seed, settings.epochs) == (9, 2)
+
+
+def test_a_failing_notebook_is_reported_with_its_page(tmp_path):
+    import nbformat
+    from nbformat.v4 import new_code_cell, new_notebook
+
+    path = tmp_path / "broken.ipynb"
+    metadata = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
+    cells = [new_code_cell("print('before')"), new_code_cell("1 / 0"), new_code_cell("print('after')")]
+    nbformat.write(new_notebook(cells=cells, metadata=metadata), path)
+    with pytest.raises(LessonError, match="broken.ipynb stopped: ZeroDivisionError: division by zero"):
+        lesson.execute(path, tmp_path / "pages")
+    kept = nbformat.read(tmp_path / "pages" / "broken.ipynb", as_version=4)
+    assert kept.cells[0].outputs[0].text == "before\n" and not kept.cells[2].outputs
+    assert "ZeroDivisionError" in (tmp_path / "pages" / "broken.html").read_text(encoding="utf-8")
+
+
+PROBE = """
+from helpers import files
+from helpers import settings as course
+settings = course.read()
+files.write_json(settings.home / "results.json", [settings.model, settings.dataset])
+"""
+
+
+def test_folders_given_relative_to_here_are_found_by_every_notebook(tmp_path, monkeypatch):
+    from nbformat.v4 import new_code_cell, new_notebook, writes
+
+    (tmp_path / "course").mkdir()
+    (tmp_path / "course" / "01.ipynb").write_text(writes(new_notebook(cells=[new_code_cell(PROBE)])))
+    monkeypatch.setattr(lesson, "notebooks", lambda: [tmp_path / "course" / "01.ipynb"])
+    monkeypatch.setattr(lesson, "summary", str)
+    for name in ("LESSON_MODEL", "LESSON_DATASET", "LESSON_EDITION", "LESSON_HOME"):
+        monkeypatch.setenv(name, "")  # so that what `start` sets is taken back
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    folders = [tiny_model(tmp_path / "here" / "mine"), tiny_data(tmp_path / "here" / "data")]
+    monkeypatch.chdir(tmp_path / "here")
+    options = {"edition": "pocket", "home": "results", "model": "mine", "dataset": "data"}
+    assert lesson.run(lesson.start(options)) == [str(folder) for folder in folders]
+
+
+def test_the_version_is_the_packages():
+    assert re.fullmatch(r"\d+\.\d+\.\d+", __version__)
+    assert "version" in project()["dynamic"]

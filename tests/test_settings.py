@@ -31,7 +31,7 @@ def changed(before, after) -> list[str]:
 
 def test_defaults_of_pocket(tmp_path):
     settings = make_settings(tmp_path)
-    assert (settings.edition, settings.epochs, settings.seed, settings.train_rows) == ("pocket", 3, 42, None)
+    assert (settings.edition, settings.epochs, settings.seed, settings.train_rows) == ("pocket", 2, 42, None)
     assert Path(settings.model) == course.POCKET / "model" and Path(settings.dataset) == course.POCKET / "data"
     assert settings.model_revision is None and settings.dataset_revision is None
     assert settings.home == tmp_path / "pocket"

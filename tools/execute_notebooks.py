@@ -15,6 +15,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+COLOURS = re.compile(r"\x1b\[[0-9;]*m")  # of a terminal
 PROGRESS = re.compile(r"\s*<div>(?:(?!</div>).)*?<progress.*?</div>", re.S)
 
 
@@ -24,7 +25,7 @@ def clean_output(output, places: dict[str, str]) -> bool:
     def clean(text: str) -> str:
         for path, name in places.items():
             text = text.replace(path, name)
-        return PROGRESS.sub("", text)
+        return PROGRESS.sub("", COLOURS.sub("", text))
 
     if "text" in output:
         output["text"] = clean(output["text"])

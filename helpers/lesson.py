@@ -74,7 +74,7 @@ def run(settings: Settings) -> dict:
     """Run all notebooks under these settings; return the results that notebook 05 left."""
     folder, paths = settings.home / "lesson", notebooks()
     # The kernels read the same settings from the environment.
-    os.environ |= {"LESSON_EDITION": settings.edition, "LESSON_HOME": str(settings.home.parent)}
+    os.environ["LESSON_HOME"] = str(settings.home.parent)  # paths mean the same from the notebooks' folder
     for name, source, revision in (
         ("LESSON_MODEL", settings.model, settings.model_revision),
         ("LESSON_DATASET", settings.dataset, settings.dataset_revision),

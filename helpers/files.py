@@ -1,5 +1,6 @@
 """Files that are complete or absent, and belong to the settings that made them."""
 
+import errno
 import hashlib
 import json
 import os
@@ -11,6 +12,7 @@ from pathlib import Path
 from filelock import FileLock
 
 ROOT = Path(__file__).resolve().parent.parent  # the clone of the course, or where the package is installed
+DRIVE = Path("/content/drive/MyDrive")  # where Colab shows a student's Google Drive
 MARK = "lesson.json"  # names, inside a folder, the settings that made it; written last
 
 
@@ -92,20 +94,40 @@ def is_complete(folder: Path, identity: dict) -> bool:
 
 
 def lock(folder: Path) -> FileLock:
-    """A lock for whoever makes folder. The operating system lets it go when its holder dies."""
+    """A lock for whoever makes folder. The operating system lets it go when its holder dies.
+
+    A process that holds it may take it again. For a folder on Google Drive, which has no locks, it lies on the machine
+    itself: one machine at a time has that Drive.
+    """
     folder = Path(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    return FileLock(folder.with_name(f".{folder.name}.lock"))
+    path = folder.with_name(f".{folder.name}.lock")
+    if folder.is_relative_to(DRIVE):
+        path = Path(tempfile.gettempdir()) / f"lesson-{hashlib.sha256(str(folder).encode()).hexdigest()[:16]}.lock"
+    return FileLock(path, is_singleton=True)
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """True when an error of Python, PyTorch or safetensors says that a file could not be written for want of room."""
+    full = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+    signs = ("No space left", "os error 28", "quota exceeded", "File too large", "PytorchStreamWriter failed writing")
+    return getattr(error, "errno", None) in full or any(sign in str(error) for sign in signs)
 
 
 @contextmanager
 def replace_folder(folder: Path, identity: dict):
     """Yield an empty folder to fill; when the block ends well, it takes the place of `folder`, whole.
 
-    A process killed in between leaves `folder` as it was (or, for an instant, absent), never half-written.
+    A process killed in between leaves `folder` as it was (or, for an instant, absent), never half-written. The caller
+    holds `lock(folder)`.
+
+    Raises:
+        LessonError: the disk is full.
     """
     folder = Path(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
+    for left in folder.parent.glob(f".{folder.name}-*"):  # by a process that was killed; the caller holds the lock
+        shutil.rmtree(left, ignore_errors=True)
     aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     old = aside.with_name(aside.name + "-old")
     try:
@@ -120,6 +142,14 @@ def replace_folder(folder: Path, identity: dict):
             if old.exists():
                 os.replace(old, folder)  # what was there before comes back
             raise
+    except OSError as error:
+        if not is_disk_full(error):
+            raise
+        raise LessonError(
+            f"There is no room for {folder.name} in {show_path(folder.parent)} "
+            f"({shutil.disk_usage(folder.parent).free / 1e6:,.0f} MB are free). What was there before is whole. "
+            "Make room there, or set LESSON_HOME to another disk, and run this again."
+        ) from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)

@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from helpers import colab
 from helpers.files import ROOT, LessonError, digest, readable_path, show_path
 
 POCKET = Path(__file__).resolve().parent / "pocket"
@@ -22,7 +23,7 @@ EDITIONS = {
     },
     "pocket": {"dataset": str(POCKET / "data"), "model": str(POCKET / "model"), "epochs": 2},
 }
-NAMES = ("edition", "home", "model", "dataset", "train_rows", "epochs", "seed")
+NAMES = ("edition", "home", "keep_on_drive", "model", "dataset", "train_rows", "epochs", "seed")
 
 
 @dataclass(frozen=True)
@@ -121,6 +122,8 @@ def read(environ=None, **form) -> Settings:
     model, model_revision = locate("model", str(asked["model"] or defaults["model"]))
     dataset, dataset_revision = locate("dataset", str(asked["dataset"] or defaults["dataset"]))
     home = readable_path("LESSON_HOME", str(asked["home"])) if asked["home"] else default_home()
+    if str(asked["keep_on_drive"]).lower() not in ("none", "false", "0"):
+        home = colab.on_drive(str(asked["home"] or "lesson_home"))
     return Settings(
         edition, why, home / edition, model, model_revision, dataset, dataset_revision,
         train_rows=whole_number("train_rows", asked["train_rows"], None, 16, 10**9),
@@ -140,6 +143,8 @@ def start(**form) -> Settings:
     import transformers
 
     settings = read(**form)
+    if settings.home.is_relative_to(colab.DRIVE):
+        colab.mount_drive()
     if int(os.environ.get("RANK", 0)) == 0:  # of several processes under `accelerate launch`, the first one
         print(settings, flush=True)
     datasets.disable_progress_bars()

@@ -1,8 +1,5 @@
 """Notebook 04: train the model, keep its best epoch, and leave it for notebook 05."""
 
-import atexit
-import os
-import shutil
 import time
 from contextlib import nullcontext
 from pathlib import Path
@@ -13,9 +10,9 @@ import torch
 import transformers
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
-from transformers import AutoModelForSequenceClassification, DataCollatorWithPadding, Trainer, TrainingArguments
+from transformers import AutoModelForSequenceClassification, DataCollatorWithPadding, TrainingArguments
 
-from helpers import gpu, report, tokenization
+from helpers import checkpoints, gpu, report, tokenization
 from helpers.files import is_complete, lock, read_json, replace_folder, write_json, write_text
 from helpers.settings import Settings
 
@@ -27,14 +24,8 @@ def processes() -> PartialState:
     return PartialState(cpu=not torch.cuda.is_available())
 
 
-class LengthGroupedTrainer(Trainer):
+class LengthGroupedTrainer(checkpoints.ResumableTrainer):
     """A Trainer whose training batches hold sentences of similar length, in an order fixed by seed and epoch."""
-
-    def __init__(self, *args, **kwargs):
-        super().__init__(*args, **kwargs)
-        # A classifier's loss is a mean over its batch already. Without this line the Trainer takes it for a sum that
-        # was divided by the number of tokens, and multiplies it by the number of processes.
-        self.model_accepts_loss_kwargs = False
 
     def _get_train_sampler(self, train_dataset=None):
         train_dataset = self.train_dataset if train_dataset is None else train_dataset
@@ -72,7 +63,6 @@ def arguments(settings: Settings, folder: Path, precision: str) -> TrainingArgum
         fp16=precision == "fp16",
         eval_strategy="epoch",
         save_strategy="epoch",
-        save_only_model=True,
         metric_for_best_model="accuracy",
         logging_steps=0.05,
         seed=settings.seed,
@@ -82,22 +72,13 @@ def arguments(settings: Settings, folder: Path, precision: str) -> TrainingArgum
     )
 
 
-def workspace(settings: Settings, name: str = "checkpoints") -> Path:
-    """Return a new, empty folder for this process's checkpoints; it is removed when the process ends."""
-    folder = settings.home / "checkpoints" / f"{os.getpid()}-{name}"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return folder
-
-
-def best_model(trainer: Trainer):
+def best_model(trainer: LengthGroupedTrainer):
     """Return the checkpoint with the best development accuracy, read back from its files.
 
     `load_best_model_at_end=True` is not used: for weights whose Hub file has old names (distilbert-base-uncased's
     LayerNorm.gamma and .beta) it warns of "missing keys" and leaves those weights at the last epoch.
     """
-    folder = trainer.state.best_model_checkpoint
+    folder = Path(trainer.args.output_dir) / f"checkpoint-{trainer.state.best_global_step}"
     return AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32, use_safetensors=True)
 
 
@@ -106,14 +87,19 @@ def accuracy_by_epoch(history: list[dict]) -> list[float]:
     return [entry["eval_accuracy"] for entry in history if "eval_accuracy" in entry]
 
 
-def record(settings: Settings, trainer: Trainer, precision: str) -> dict:
-    """Return what is worth keeping of a finished training: times, sizes, and the whole log_history."""
+def record(settings: Settings, trainer: LengthGroupedTrainer, precision: str) -> dict:
+    """Return what is worth keeping of a finished training: times in seconds, sizes, and the whole log_history.
+
+    A training that was interrupted has taken the time up to the checkpoint that it continued from, and from there on.
+    """
     history, state = trainer.state.log_history, trainer.state
-    summary = next(entry for entry in reversed(history) if "train_runtime" in entry)
+    last = next(entry for entry in reversed(history) if "train_runtime" in entry)
+    seconds = trainer.seconds_before + last["train_runtime"]
     predicted = read_json(settings.home / "prediction.json") or {}
     return {
-        "train_seconds": summary["train_runtime"],
-        "samples_per_second": summary["train_samples_per_second"],
+        "train_seconds": seconds,
+        "saving_seconds": trainer.saving_seconds,
+        "samples_per_second": settings.epochs * len(trainer.train_dataset) / seconds,
         "predicted_train_seconds": predicted.get("predicted_train_seconds"),
         "precision": precision,
         "device": str(gpu.find_device()),
@@ -125,10 +111,14 @@ def record(settings: Settings, trainer: Trainer, precision: str) -> dict:
     }
 
 
-def save(settings: Settings, model, tokenizer, training: dict) -> Path:
-    """Write model, tokenizer, record and card to LESSON_HOME/<edition>/model, whole or not at all."""
+def keep(settings: Settings, model, tokenizer, training: dict) -> Path:
+    """Leave model, tokenizer, record and card in LESSON_HOME/<edition>/model, whole or not at all. Returns the folder.
+
+    Raises:
+        LessonError: the disk is full.
+    """
     folder = settings.home / "model"
-    with replace_folder(folder, settings.identity("model")) as aside:
+    with lock(folder), replace_folder(folder, settings.identity("model")) as aside:
         model.save_pretrained(aside)
         tokenizer.save_pretrained(aside)
         write_json(aside / "training.json", training)
@@ -136,16 +126,11 @@ def save(settings: Settings, model, tokenizer, training: dict) -> Path:
     return folder
 
 
-def keep(settings: Settings, model, tokenizer, training: dict) -> Path:
-    """Leave the trained model for notebook 05, complete or not at all. Returns its folder."""
-    with lock(settings.home / "model"):
-        return save(settings, model, tokenizer, training)
-
-
 def train(settings: Settings):
     """Do what notebook 04 does. Returns (the best epoch's model, tokenizer, record); the model is also kept.
 
-    Under `accelerate launch` every process calls this; the first one prepares the data and writes the files.
+    A training that was interrupted is continued from its newest whole checkpoint. Under `accelerate launch` every
+    process calls this; the first one prepares the data and writes the files.
     """
     state = processes()
     with state.main_process_first():
@@ -153,26 +138,27 @@ def train(settings: Settings):
         precision = gpu.machine(settings)["precision"]
         if state.is_main_process:
             gpu.predict(settings)
-    folder = [str(workspace(settings)) if state.is_main_process else ""]
+            run = checkpoints.Run(settings, precision)
+    agreed = [str(run.folder), run.newest()] if state.is_main_process else [None, None]
     if state.num_processes > 1:
-        broadcast_object_list(folder)
+        broadcast_object_list(agreed)
     transformers.set_seed(settings.seed)
     trainer = LengthGroupedTrainer(
         model=load_model(settings, splits["train"].features["label"].names),
-        args=arguments(settings, Path(folder[0]), precision),
+        args=arguments(settings, Path(agreed[0]), precision),
         train_dataset=splits["train"],
         eval_dataset=splits["development"],
         processing_class=tokenizer,
         data_collator=DataCollatorWithPadding(tokenizer),
         compute_metrics=compute_metrics,
     )
-    trainer.train()
+    trainer.train(resume_from_checkpoint=agreed[1])
     state.wait_for_everyone()
     model, training = best_model(trainer), record(settings, trainer, precision)
     state.wait_for_everyone()
     if state.is_main_process:
-        save(settings, model, tokenizer, training)
-        shutil.rmtree(folder[0])
+        keep(settings, model, tokenizer, training)
+        run.clear()
     return model, tokenizer, training
 
 

@@ -50,8 +50,9 @@ class LengthGroupedSampler(torch.utils.data.Sampler):
     """Row numbers in an order that puts sentences of similar length into the same batch.
 
     The grouping is that of transformers (`get_length_grouped_indices`: shuffle, cut into chunks of 50 batches, sort
-    each chunk by length). The order depends on seed and epoch alone, so that a resumed run and each of several
-    processes see the same batches.
+    each chunk by length). Then the batches are shuffled: else training would see all long sentences of a chunk, then
+    all short ones, and with large batches it can fail to learn (benchmarks/README.md). The order depends on seed and
+    epoch alone, so that a resumed run and each of several processes see the same batches.
     """
 
     def __init__(self, lengths: list[int], batch_size: int, seed: int):
@@ -66,7 +67,11 @@ class LengthGroupedSampler(torch.utils.data.Sampler):
 
     def __iter__(self):
         generator = torch.Generator().manual_seed(1000 * self.seed + self.epoch)  # no two runs share an order
-        return iter(get_length_grouped_indices(self.lengths, self.batch_size, generator=generator))
+        rows = get_length_grouped_indices(self.lengths, self.batch_size, generator=generator)
+        batches = [rows[i : i + self.batch_size] for i in range(0, len(rows), self.batch_size)]
+        full = len(rows) // self.batch_size  # a last batch that is not full stays the last one
+        order = torch.randperm(full, generator=generator).tolist() + list(range(full, len(batches)))
+        return iter([row for number in order for row in batches[number]])
 
 
 def padding_share(lengths: list[int], order: list[int], batch_size: int, fixed: int | None = None) -> float:

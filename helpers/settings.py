@@ -119,6 +119,11 @@ def read(environ=None, **form) -> Settings:
     defaults = EDITIONS[edition]
     # A built-in source is pinned; one that the user names may carry its own pin, as ORG/NAME@COMMIT.
     model, model_revision = locate("model", str(asked["model"] or defaults["model"]))
+    if model_revision is None and not Path(model, "config.json").is_file():
+        raise LessonError(
+            f"The folder {show_path(Path(model))} is no model: it has no config.json. Give the folder that "
+            "save_pretrained wrote, or leave LESSON_MODEL out."
+        )
     dataset, dataset_revision = locate("dataset", str(asked["dataset"] or defaults["dataset"]))
     home = readable_path("LESSON_HOME", str(asked["home"])) if asked["home"] else default_home()
     return Settings(
@@ -134,11 +139,18 @@ def read(environ=None, **form) -> Settings:
 
 
 def start(**form) -> Settings:
-    """Begin a run: read its settings, print them, and leave progress bars only where there is waiting to do."""
+    """Begin a run: read its settings, print them, and leave progress bars only where there is waiting to do.
+
+    Raises:
+        LessonError: a setting will not do, or the model that it names is not one for this course.
+    """
     import datasets
     import huggingface_hub.utils
     import transformers
 
+    from helpers import hub, pretrained
+
+    hub.patient()
     settings = read(**form)
     if int(os.environ.get("RANK", 0)) == 0:  # of several processes under `accelerate launch`, the first one
         print(settings, flush=True)
@@ -146,6 +158,8 @@ def start(**form) -> Settings:
     transformers.utils.logging.disable_progress_bar()
     if settings.edition == "pocket":  # nothing is downloaded
         huggingface_hub.utils.disable_progress_bars()
+    if form.get("model") or os.environ.get("LESSON_MODEL"):
+        pretrained.check(settings)
     return settings
 
 
@@ -201,6 +215,8 @@ def locate(kind: str, source: str) -> tuple[str, str | None]:
 
     try:
         return name, HfApi().repo_info(name, repo_type=kind).sha
+    except LessonError:
+        raise
     except Exception as error:
         raise LessonError(
             f"The Hugging Face Hub did not answer for the {kind} {name!r} ({type(error).__name__}). "

@@ -46,7 +46,7 @@ def patient() -> None:
 class Patience:
     """What `patient` adds to an httpx client."""
 
-    gave_up = float("-inf")  # when (time.monotonic); the libraries sometimes ask on at once, for another file
+    gave_up = (float("-inf"), 0)  # when, after how many tries; the libraries sometimes ask on, for another file
 
     def send(self, request, **options):
         """Send a request; while the Hub is busy or away, wait and send it again, saying so.
@@ -58,7 +58,9 @@ class Patience:
         if not matters(request.method, request.url.path):
             return super().send(request, **options)
         stored = in_cache(request.url.path)
-        waits = () if stored or time.monotonic() < Patience.gave_up + AT_ONCE else WAITS
+        when, before = Patience.gave_up
+        lately = time.monotonic() < when + AT_ONCE
+        waits = () if stored or lately else WAITS
         most = HURRY if stored else float("inf")
         limits = request.extensions.get("timeout", {})  # by name, in seconds; None would wait for ever
         request.extensions["timeout"] = {name: min(limits[name] or TIMEOUT, most) for name in limits}
@@ -74,8 +76,8 @@ class Patience:
                 trouble = f"The Hub answered {response.status_code} ({BUSY[response.status_code]})"
                 wanted = pause(response)
             if tries == len(waits) or wanted > LONGEST:
-                reason = LessonError(lost(trouble, tries, wanted))
-                Patience.gave_up = time.monotonic() if waits else Patience.gave_up
+                reason = LessonError(lost(trouble, before if lately else tries, wanted))
+                Patience.gave_up = (time.monotonic(), tries) if waits else Patience.gave_up
                 raise OfflineModeIsEnabled(str(reason)) if stored else reason
             wait = max(wanted, waits[tries])
             print(f"{trouble}. Trying again in {wait:g} s ({tries + 1} of {len(waits)}).", flush=True)
@@ -126,5 +128,7 @@ def pause(response) -> int:
 def shorten(record: logging.LogRecord) -> bool:
     """Let the library's remark on a cut download be one short line without the address (a logging filter)."""
     if str(record.msg).startswith("Error while downloading"):
-        record.msg, record.args = "The connection was cut. Going on with the download from there.", ()
+        ended = "Max retries" in record.msg
+        record.msg = "The connection was cut" + (" again." if ended else ". Going on with the download from there.")
+        record.args = ()
     return True

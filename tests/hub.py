@@ -26,7 +26,7 @@ class Hub(ThreadingHTTPServer):
 
     def __init__(self, root: Path):
         super().__init__(("127.0.0.1", 0), Handler)
-        self.root, self.requests, self.faults = Path(root), [], []
+        self.root, self.requests, self.faults, self.authorizations = Path(root), [], [], set()
         self.turn, self.healed = Lock(), Event()
         self.url = f"http://127.0.0.1:{self.server_port}"
         self.thread = Thread(target=self.serve_forever, args=(0.02,), daemon=True)
@@ -104,6 +104,7 @@ class Handler(BaseHTTPRequestHandler):
         """Answer any request."""
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         self.server.requests.append((self.command, self.path))
+        self.server.authorizations.add(self.headers.get("Authorization") or "")
         self.trouble, headers = self.server.fault(f"{self.command} {self.path}") or ("", {})
         url = urlsplit(self.path)
         if self.trouble in ("drop", "hang"):

@@ -43,7 +43,7 @@ def client(tmp_path, monkeypatch):
             monkeypatch.setattr(module, name, value)
         forget()
         helper.patient()
-        monkeypatch.setattr(helper.Patience, "gave_up", float("-inf"))
+        monkeypatch.setattr(helper.Patience, "gave_up", (float("-inf"), 0))
 
     def forget() -> None:
         huggingface_hub.HfFileSystem.clear_instance_cache()

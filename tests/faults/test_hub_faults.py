@@ -3,15 +3,24 @@
 The calls are those that stand in the notebooks, in this process, with waits that are noted and not waited.
 """
 
+import errno
+import itertools
+import json
 import time
 
+import nbformat
 import pytest
 import torch
 from datasets import load_dataset
+from datasets.exceptions import DatasetGenerationError
+from huggingface_hub.errors import HTTPError, OfflineModeIsEnabled
+from support import clean_environ
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from helpers import errors
+from helpers import errors, lesson
 from helpers import hub as helper
+from helpers import settings as course
+from helpers.__main__ import main
 from helpers.files import LessonError
 
 
@@ -197,3 +206,143 @@ def test_what_is_cached_works_without_the_hub_and_at_once(hub, client, pins, tru
     for moment, load in MOMENTS.items():
         assert load(pins) == truth[moment]
     assert waits == [] and time.perf_counter() - begin < 5
+
+
+CELLS = {
+    "start": """
+import time
+from helpers import hub, settings as course
+hub.WAITS = (0.01, 0.02)
+time.sleep = lambda seconds: None
+settings = course.start()""",
+    "no data": """
+from datasets import load_dataset
+dataset = load_dataset(settings.dataset, revision=settings.dataset_revision, cache_dir=settings.cache)""",
+    "no tokenizer": """
+from transformers import AutoTokenizer
+tokenizer = AutoTokenizer.from_pretrained(settings.model, revision=settings.model_revision)""",
+    "no weights": """
+from transformers import AutoModelForSequenceClassification
+model = AutoModelForSequenceClassification.from_pretrained(
+    settings.model, revision=settings.model_revision, use_safetensors=True)""",
+    "another error": "1 / 0",
+    "no data, again": "load_dataset(settings.dataset, revision=settings.dataset_revision).num_rows",
+}
+ENDS = {"no data": "The Hub answered 503 (busy), also after 2 more tries.", "no tokenizer": "(401, gated)",
+        "no weights": "The connection to the Hub broke."}  # fmt: skip
+TOKEN = "hf_" + "Canary" * 5
+
+
+def notebook(*names: str):
+    """Return a notebook of these cells."""
+    from nbformat.v4 import new_code_cell, new_notebook
+
+    metadata = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
+    return new_notebook(cells=[new_code_cell(CELLS[name].strip()) for name in names], metadata=metadata)
+
+
+@pytest.fixture
+def kernels(hub, tmp_path, monkeypatch):
+    """Let kernels that start here use a Hub with a fault for each of the course's calls."""
+    environ = clean_environ(tmp_path, HF_ENDPOINT=hub.url, OMP_NUM_THREADS=1, HF_TOKEN=TOKEN, LESSON_EDITION="full")
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    hub.fail("503", "datasets/", 3)
+    hub.fail("401", "resolve/.*tokenizer", X_Error_Code="GatedRepo")
+    hub.fail("empty", "GET .*model.safetensors")
+
+
+def test_in_a_notebook_the_paragraph_is_the_last_word(kernels):
+    """What a student sees, and what nbclient and nbmake are told; then the Hub is back, and the same cell succeeds."""
+    from nbclient import NotebookClient
+
+    ran = NotebookClient(notebook(*CELLS), timeout=120, allow_errors=True).execute()
+    cells = dict(zip(CELLS, ran.cells, strict=True))
+    for name, text in ENDS.items():
+        *before, last = cells[name].outputs
+        assert last.output_type == "error" and last.ename == "LessonError"
+        assert text in last.evalue and last.traceback == [f"LessonError: {last.evalue}"] and "\n" not in last.evalue
+        seen = "".join(output.get("text", "") for output in before)
+        assert "Traceback" not in seen and "http" not in seen and len(seen.splitlines()) < 12, seen
+    assert "Trying again in 0.02 s (2 of 2)." in str(cells["no data"].outputs)
+    assert "Going on with the download from there." in str(cells["no weights"].outputs)
+    assert cells["another error"].outputs[0].ename == "ZeroDivisionError"
+    assert len(cells["another error"].outputs[0].traceback) > 1, "any other error is shown as ever"
+    assert "'train': 720" in cells["no data, again"].outputs[-1].data["text/plain"]
+    assert TOKEN not in json.dumps(ran)
+
+
+def test_the_lesson_command_ends_with_the_paragraph(kernels, tmp_path):
+    path = tmp_path / "02.ipynb"
+    nbformat.write(notebook("start", "no data"), path)
+    with pytest.raises(LessonError) as caught:
+        lesson.execute(path, tmp_path / "pages")
+    first = str(caught.value).splitlines()[0]
+    assert first.startswith("02.ipynb stopped: LessonError: The Hub answered 503 (busy)") and first.endswith(
+        "no network."
+    )
+
+
+@pytest.mark.parametrize("fault", ["503", "drop", "401", "404"])
+def test_the_train_command_ends_with_the_paragraph(hub, waits, tmp_path, monkeypatch, capsys, fault):
+    for name in course.NAMES:
+        monkeypatch.setenv(f"LESSON_{name.upper()}", "")
+    hub.fail(fault, ANY, **({"X_Error_Code": "RepoNotFound"} if fault == "404" else {}))
+    assert main(["train", "--edition", "full", "--home", str(tmp_path / "home")]) == 2
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "The Hub" in last or "connection" in last
+    assert last.endswith("needs no network.")
+
+
+class Error(Exception):
+    """Any error."""
+
+
+def caused(*errors: BaseException) -> BaseException:
+    """Return the first error, each with the next one as its cause."""
+    for error, cause in itertools.pairwise(errors):
+        error.__cause__ = cause
+    return errors[0]
+
+
+MEANINGS = {
+    "nothing": (None, None),
+    "another error": (Error("a"), None),
+    "another error, with a cause": (caused(Error("a"), KeyError("b")), None),
+    "our own": (LessonError("told"), "told"),
+    "our own, deep inside": (caused(OSError("a"), Error("b"), LessonError("told")), "told"),
+    "a loop": (caused(*[Error("a")] * 2), None),
+    "a full disk": (caused(Error("a"), OSError(errno.ENOSPC, "No space left on device")), "The disk is full"),
+    "HF_HUB_OFFLINE": (caused(Error("a"), OfflineModeIsEnabled("x")), "HF_HUB_OFFLINE is set"),
+    "a file of the wrong size": (
+        OSError("Consistency check failed: file should be of size 5"),
+        "connection to the Hub",
+    ),
+    "a certificate": (HTTPError("[SSL: CERTIFICATE_VERIFY_FAILED]"), "intercepts the connection"),
+    "data that cannot be opened": (caused(DatasetGenerationError("a"), Error("line 7 is odd")), "line 7 is odd"),
+    "data in several parts": (ValueError("Config name is missing.\nPick one"), "Config name is missing"),
+}
+
+
+@pytest.mark.parametrize("name", MEANINGS)
+def test_what_an_error_means(name):
+    error, text = MEANINGS[name]
+    told = errors.explain(error)
+    assert told is None if text is None else text in str(told) and "\n" not in str(told)
+
+
+@pytest.mark.parametrize(
+    ("request_line", "matters"),
+    [
+        ("HEAD /org/name/resolve/main/config.json", True),
+        ("GET /api/models/org/name", True),
+        ("GET /api/datasets/org/name/tree/main", True),
+        ("POST /api/datasets/org/name/paths-info/main", True),
+        ("GET /cdn/5a/5b?Signature=1", True),
+        ("GET /api/agent-harnesses", False),
+        ("HEAD /datasets.huggingface.co/datasets/datasets/org/name.py", False),
+        ("POST /api/telemetry", False),
+    ],
+)
+def test_the_libraries_own_affairs_are_not_waited_for(request_line, matters):
+    assert helper.matters(*request_line.split()) == matters

@@ -101,20 +101,21 @@ def matters(method: str, path: str) -> bool:
 def in_cache(path: str) -> bool:
     """True when the libraries can do without this answer, because their caches hold what it is about.
 
-    That is: anything about a data set whose prepared copy of this commit is there, and any list of the files of a model
-    of which a copy is there (transformers asks for optional files at each loading).
+    That is: anything about a data set whose prepared copy of this commit is there, and what transformers asks at each
+    loading about a model of which a copy is there (its optional files, its tags).
     """
-    found = SOURCE.match(path)
-    if not found or not re.fullmatch("[0-9a-f]{40}", found[4]):
+    model = re.fullmatch(r"/api/models/(.+?)(?:/tree/([0-9a-f]{40})(?:/.*)?)?", path)
+    if model:
+        copies = Path(constants.HF_HUB_CACHE) / f"models--{model[1].replace('/', '--')}" / "snapshots"
+        return (copies / (model[2] or "")).is_dir()
+    asked = re.match(r"/(?:api/)?datasets/(.+?)/(?:resolve|revision|tree|paths-info)/([0-9a-f]{40})(?:/|$)", path)
+    if not asked:
         return False
-    if found[2] == "datasets/":
-        from datasets import config, naming
+    from datasets import config, naming
 
-        owner, _, name = found[3].rpartition("/")
-        folder = "___".join(filter(None, (owner, naming.camelcase_to_snakecase(name))))
-        return any(Path(config.HF_DATASETS_CACHE).glob(f"{folder}/*/*/{found[4]}"))
-    copy = Path(constants.HF_HUB_CACHE) / f"models--{found[3].replace('/', '--')}" / "snapshots" / found[4]
-    return bool(found[1]) and copy.is_dir()
+    owner, _, name = asked[1].rpartition("/")
+    folder = "___".join(filter(None, (owner, naming.camelcase_to_snakecase(name))))
+    return any(Path(config.HF_DATASETS_CACHE).glob(f"{folder}/*/*/{asked[2]}"))
 
 
 def pause(response) -> int:

@@ -5,7 +5,6 @@ import math
 from pathlib import Path
 
 from huggingface_hub import HfApi, try_to_load_from_cache
-from huggingface_hub.errors import NotASafetensorsRepoError
 from safetensors import safe_open
 from transformers import AutoConfig, AutoTokenizer
 
@@ -83,22 +82,23 @@ def parameters(settings: Settings) -> int:
     Raises:
         LessonError: there are no safetensors files, or one is damaged.
     """
-    name, revision, names = settings.model, settings.model_revision, []
+    name, revision = settings.model, settings.model_revision
     try:
         shards = shards_on_disk(settings)
         if shards:
             return sum(map(count_in, shards))
         if revision:
-            return sum(HfApi().get_safetensors_metadata(name, revision=revision).parameter_count.values())
-        names = [path.name for path in Path(name).iterdir()]
-    except NotASafetensorsRepoError:
-        names = HfApi().list_repo_files(name, revision=revision)
+            found = [file.rfilename for file in HfApi().model_info(name, revision=revision).siblings]
+            if ONE in found or INDEX in found:
+                return sum(HfApi().get_safetensors_metadata(name, revision=revision).parameter_count.values())
+        else:
+            found = [path.name for path in Path(name).iterdir()]
     except Exception as error:
         raise explain(error) or LessonError(
             f"The weights of {settings.model_name} cannot be read ({first_line(error)}): a file is damaged or missing. "
             f"Copy or download it again. {OTHER}"
         ) from error
-    pickled = next((file for file in names if file.endswith(PICKLED)), None)
+    pickled = next((file for file in found if file.endswith(PICKLED)), None)
     why = f"offers its weights only in {pickled}, a kind of file that can run any program when it is opened"
     raise LessonError(
         f"{settings.model_name} {why if pickled else 'has no weights'}. This course reads {ONE} alone. {OTHER}"

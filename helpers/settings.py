@@ -13,6 +13,7 @@ from pathlib import Path
 from helpers.files import ROOT, LessonError, digest, readable_path, show_path
 
 POCKET = Path(__file__).resolve().parent / "pocket"
+SHIPPED = "pocket-distilbert"  # what the shipped model is called
 MAX_LENGTH = 128  # tokens; longer sentences are cut
 EDITIONS = {
     "full": {
@@ -65,7 +66,7 @@ class Settings:
     @property
     def model_name(self) -> str:
         """The model's Hub id, or the last part of a folder's path ("pocket-distilbert" for the shipped one)."""
-        return short_name(self.model, "pocket-distilbert")
+        return short_name(self.model, SHIPPED)
 
     @property
     def dataset_name(self) -> str:
@@ -158,7 +159,7 @@ def start(**form) -> Settings:
     transformers.utils.logging.disable_progress_bar()
     if settings.edition == "pocket":  # nothing is downloaded
         huggingface_hub.utils.disable_progress_bars()
-    if form.get("model") or os.environ.get("LESSON_MODEL"):
+    if f"{settings.model}@{settings.model_revision}" != EDITIONS["full"]["model"] and settings.model_name != SHIPPED:
         pretrained.check(settings)
     return settings
 
@@ -214,7 +215,7 @@ def locate(kind: str, source: str) -> tuple[str, str | None]:
     from huggingface_hub import HfApi
 
     try:
-        return name, HfApi().repo_info(name, repo_type=kind).sha
+        return name, HfApi().repo_info(name, repo_type=kind, revision="main").sha
     except LessonError:
         raise
     except Exception as error:

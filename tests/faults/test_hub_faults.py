@@ -346,3 +346,19 @@ def test_what_an_error_means(name):
 )
 def test_the_libraries_own_affairs_are_not_waited_for(request_line, matters):
     assert helper.matters(*request_line.split()) == matters
+
+
+def test_only_what_the_cache_can_answer_is_not_waited_for(hub, pins, tmp_path):
+    for load in (load_data, load_tokenizer):
+        load(pins)
+    (model, commit), (name, revision) = pins["model"], pins["dataset"]
+    tree = f"/api/models/{model}/tree"
+    answered = [f"/api/models/{model}", f"{tree}/{commit}", f"{tree}/{commit}/additional_chat_templates",
+                f"/datasets/{name}/resolve/{revision}/README.md", f"/api/datasets/{name}/revision/{revision}",
+    ]  # fmt: skip
+    needed = [f"/{model}/resolve/{commit}/model.safetensors", f"/api/models/{model}/revision/main", "/api/models/a/b",
+              f"/api/models/{model}/revision/{commit}", f"{tree}/{'0' * 40}", f"/api/datasets/{name}",
+              f"/datasets/{name}/resolve/{'0' * 40}/README.md", f"/api/datasets/{name}/revision/main", "/cdn/x",
+    ]  # fmt: skip
+    assert [path for path in answered if not helper.in_cache(path)] == []
+    assert [path for path in needed if helper.in_cache(path)] == []

@@ -154,8 +154,13 @@ def tfidf_baseline(train: Dataset):
 
 
 def keep(settings: Settings, splits: DatasetDict, report: dict) -> Path:
-    """Leave the splits for the next notebooks, complete or not at all. Returns their folder."""
+    """Leave the splits for the next notebooks, complete or not at all. Returns their folder.
+
+    Raises:
+        LessonError: they are of another commit than the pinned one.
+    """
     folder = settings.home / "data"
+    check_revision(splits, settings)
     with lock(folder):
         save(settings, splits, report)
     return folder

@@ -57,6 +57,8 @@ def refusal(response) -> LessonError | None:
             f"The Hub knows no public {what} ({status}). Check its spelling, capital letters too, on huggingface.co; "
             "a private one needs HF_TOKEN, set to a token that may read it."
         )
+        if "authorization" in response.request.headers:
+            text += " The token in HF_TOKEN may also be out of date: unset it and try again."
     return LessonError(f"{text} {POCKET}")
 
 

@@ -362,3 +362,12 @@ def test_only_what_the_cache_can_answer_is_not_waited_for(hub, pins, tmp_path):
     ]  # fmt: skip
     assert [path for path in answered if not helper.in_cache(path)] == []
     assert [path for path in needed if helper.in_cache(path)] == []
+
+
+@pytest.mark.parametrize("token", ["", "hf_old"])
+def test_a_token_that_is_out_of_date_is_thought_of(hub, monkeypatch, token):
+    monkeypatch.setenv("HF_TOKEN", token)
+    hub.fail("401")
+    with pytest.raises(LessonError, match="knows no public model some/one") as caught:
+        course.locate("model", "some/one")
+    assert ("out of date" in str(caught.value)) == bool(token)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Value, load_dataset
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -468,7 +468,13 @@ def test_data_is_told_apart_by_version(tmp_path, hub, copied, pins, client, wait
     other = make_settings(tmp_path, dataset=f"{name}@{'0' * 40}")
     assert data.open_dataset(other)["train"].num_rows == sst2_like()["train"].num_rows
     client("http://127.0.0.1:9")
+    pinned = make_settings(tmp_path, dataset=f"{name}@{commit}")
     with pytest.raises(LessonError, match="another version of stanfordnlp/sst2"):
-        data.prepare(make_settings(tmp_path, dataset=f"{name}@{commit}"))
+        data.prepare(pinned)
+    taken = load_dataset(name, revision=commit)  # as in notebook 02
+    splits, report = data.split(data.standard_columns(taken), pinned)
+    with pytest.raises(LessonError, match="another version of stanfordnlp/sst2"):
+        data.keep(pinned, splits, report)
+    assert not (pinned.home / "data").exists()
     client(hub.url)
     assert data.prepare(make_settings(tmp_path, dataset=f"{name}@{commit}"))["train"].num_rows

@@ -3,7 +3,6 @@
 import argparse
 import sys
 
-from helpers.files import LessonError
 from helpers.settings import NAMES
 
 
@@ -51,8 +50,13 @@ def main(arguments: list[str] | None = None) -> int:
         if results:
             print(lesson.summary(results), flush=True)
         return 0
-    except LessonError as error:
-        print(f"\n{error}", file=sys.stderr)
+    except Exception as error:
+        from helpers.errors import explain
+
+        told = explain(error)
+        if told is None:
+            raise
+        print(f"\n{told}", file=sys.stderr)
         return 2
 
 

@@ -5,17 +5,18 @@ import re
 from collections import defaultdict
 from pathlib import Path
 
-from datasets import ClassLabel, Dataset, DatasetDict, load_dataset, load_from_disk
+from datasets import Dataset, DatasetDict, load_dataset, load_from_disk
 from sklearn.dummy import DummyClassifier
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
+from helpers.columns import standard_columns
+from helpers.errors import POCKET, explain, first_line, unreadable_data
 from helpers.files import LessonError, is_complete, lock, read_json, replace_folder, write_json
 from helpers.settings import Settings
 
 DEVELOPMENT_ROWS = 1000  # sentences held out of train where the data brings no development split
-TEXT_COLUMNS, LABEL_COLUMNS = ("sentence", "text", "review", "content"), ("label", "labels", "sentiment")
 
 
 def words(sentence: str) -> tuple[str, ...]:
@@ -48,33 +49,29 @@ def find_contained(sentences: list[str], inside: list[str], proper: bool = False
     return found
 
 
-def standard_columns(dataset: DatasetDict) -> DatasetDict:
-    """Return the data with its text column named "sentence" and its label column "label" (a ClassLabel).
+def open_dataset(settings: Settings) -> DatasetDict:
+    """Return the data set as it is stored, all splits.
 
     Raises:
-        LessonError: there is no such column, or the labels are no whole numbers or names.
+        LessonError: it cannot be opened, or the Hub is away and the cache holds another version than the pinned one.
     """
-    if "train" not in dataset:
-        raise LessonError(f"The data has the splits {', '.join(dataset)}, and none is named train. Choose other data.")
-    columns = dataset["train"].column_names
-    for wanted, candidates in (("sentence", TEXT_COLUMNS), ("label", LABEL_COLUMNS)):
-        found = next((c for c in candidates if c in columns), None)
-        if found is None:
+    try:
+        dataset = load_dataset(settings.dataset, revision=settings.dataset_revision, cache_dir=settings.cache)
+    except Exception as error:
+        raise explain(error) or unreadable_data(error) from error
+    return check_revision(dataset, settings)
+
+
+def check_revision(dataset: DatasetDict, settings: Settings) -> DatasetDict:
+    """Return the data if it is of the pinned commit: `load_dataset` takes whatever is cached when the Hub is away."""
+    for file in (file["filename"] for part in dataset.values() for file in part.cache_files):
+        commits = [name for name in Path(file).parts if re.fullmatch("[0-9a-f]{40}", name)]
+        if settings.dataset_revision and commits and settings.dataset_revision not in commits:
             raise LessonError(
-                f"The data has the columns {', '.join(columns)}; none of them is a {wanted} column "
-                f"({', '.join(candidates)}). Rename one with dataset.rename_column, or choose other data."
+                f"The Hub is away, and this machine has kept another version of {settings.dataset_name} "
+                f"({commits[-1][:8]}) than the course's ({settings.dataset_revision[:8]}). Run the notebook again when "
+                f"the network is back. {POCKET}"
             )
-        if found != wanted:
-            dataset = dataset.rename_column(found, wanted)
-    if not isinstance(dataset["train"].features["label"], ClassLabel):
-        values = sorted(set(dataset["train"]["label"]) - {None, -1})
-        if not all(isinstance(v, str) for v in values) and values != list(range(len(values))):
-            raise LessonError(
-                f"The labels are {values[:5]}; they should be 0, 1, ... or names. "
-                "Map them to whole numbers from 0 first, or choose other data."
-            )
-        names = ["negative", "positive"] if values == [0, 1] else [str(v) for v in values]
-        dataset = dataset.cast_column("label", ClassLabel(names=names))  # names become their numbers
     return dataset
 
 
@@ -120,7 +117,7 @@ def split(dataset: DatasetDict, settings: Settings) -> tuple[DatasetDict, dict]:
     if not labelled(dataset["train"]):
         raise LessonError("Some rows of train have no label. Remove them with dataset.filter, or choose other data.")
     train, removed, held_out = dataset["train"], 0, []
-    given = [name for name in dataset if name != "train" and labelled(dataset[name])]
+    given = [name for name in dataset if name != "train" and len(dataset[name]) and labelled(dataset[name])]
     given.sort(key=lambda name: ("dev" not in name, "val" not in name, "test" not in name and "final" not in name))
     roles = ["development", "final"] if len(given) > 1 else ["final"]
     splits = {role: dataset[name] for role, name in zip(roles, given, strict=False)}
@@ -147,12 +144,23 @@ def majority_baseline(train: Dataset) -> DummyClassifier:
 def tfidf_baseline(train: Dataset):
     """Return a fitted TF-IDF + logistic regression pipeline: weighted words and word pairs, no order, no context."""
     model = make_pipeline(TfidfVectorizer(ngram_range=(1, 2)), LogisticRegression(C=10, max_iter=1000))
-    return model.fit(train["sentence"][:], train["label"][:])
+    try:
+        return model.fit(train["sentence"][:], train["label"][:])
+    except ValueError as error:
+        raise LessonError(
+            f"TF-IDF cannot learn from these rows ({first_line(error)}). They need words of two letters or more, "
+            "and two labels. Choose other data."
+        ) from error
 
 
 def keep(settings: Settings, splits: DatasetDict, report: dict) -> Path:
-    """Leave the splits for the next notebooks, complete or not at all. Returns their folder."""
+    """Leave the splits for the next notebooks, complete or not at all. Returns their folder.
+
+    Raises:
+        LessonError: they are of another commit than the pinned one.
+    """
     folder = settings.home / "data"
+    check_revision(splits, settings)
     with lock(folder):
         save(settings, splits, report)
     return folder
@@ -171,10 +179,7 @@ def prepare(settings: Settings) -> DatasetDict:
     with lock(folder):
         if not is_complete(folder, settings.identity("data")):
             print("Notebook 02 has left no data for these settings: preparing it now.")
-            dataset = standard_columns(
-                load_dataset(settings.dataset, revision=settings.dataset_revision, cache_dir=settings.cache)
-            )
-            save(settings, *split(dataset, settings))
+            save(settings, *split(standard_columns(open_dataset(settings)), settings))
         return load_from_disk(str(folder))
 
 

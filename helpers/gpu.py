@@ -9,10 +9,10 @@ import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from helpers import data, tokenization
-from helpers.files import LessonError, read_json, write_json
+from helpers.files import read_json, write_json
+from helpers.pretrained import MOST_PARAMETERS, too_large
 from helpers.settings import Settings
 
-MOST_PARAMETERS = 3_000_000_000
 # A precision must beat float32 by this factor in a matrix multiplication on a CPU before training uses it:
 # with bfloat16 instructions it is two to three times as fast, without them slower, so that 1.5 tells the two apart.
 WORTH_IT = 1.5
@@ -114,10 +114,7 @@ def untrained_model(settings: Settings, device: str = "meta"):
     with torch.device("meta"):
         model = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
     if model.num_parameters() >= MOST_PARAMETERS:
-        raise LessonError(
-            f"{settings.model_name} has {model.num_parameters():,} parameters; this course trains models below "
-            f"{MOST_PARAMETERS:,}. Choose a smaller one with LESSON_MODEL. Nothing was downloaded but its description."
-        )
+        raise too_large(settings, model.num_parameters())
     return (
         model
         if device == "meta"

@@ -14,6 +14,7 @@ from helpers import colab
 from helpers.files import ROOT, LessonError, digest, readable_path, show_path
 
 POCKET = Path(__file__).resolve().parent / "pocket"
+SHIPPED = "pocket-distilbert"  # what the shipped model is called
 MAX_LENGTH = 128  # tokens; longer sentences are cut
 EDITIONS = {
     "full": {
@@ -66,7 +67,7 @@ class Settings:
     @property
     def model_name(self) -> str:
         """The model's Hub id, or the last part of a folder's path ("pocket-distilbert" for the shipped one)."""
-        return short_name(self.model, "pocket-distilbert")
+        return short_name(self.model, SHIPPED)
 
     @property
     def dataset_name(self) -> str:
@@ -120,6 +121,11 @@ def read(environ=None, **form) -> Settings:
     defaults = EDITIONS[edition]
     # A built-in source is pinned; one that the user names may carry its own pin, as ORG/NAME@COMMIT.
     model, model_revision = locate("model", str(asked["model"] or defaults["model"]))
+    if model_revision is None and not Path(model, "config.json").is_file():
+        raise LessonError(
+            f"The folder {show_path(Path(model))} is no model: it has no config.json. Give the folder that "
+            "save_pretrained wrote, or leave LESSON_MODEL out."
+        )
     dataset, dataset_revision = locate("dataset", str(asked["dataset"] or defaults["dataset"]))
     home = readable_path("LESSON_HOME", str(asked["home"])) if asked["home"] else default_home()
     if str(asked["keep_on_drive"]).lower() not in ("none", "false", "0"):
@@ -137,11 +143,18 @@ def read(environ=None, **form) -> Settings:
 
 
 def start(**form) -> Settings:
-    """Begin a run: read its settings, print them, and leave progress bars only where there is waiting to do."""
+    """Begin a run: read its settings, print them, and leave progress bars only where there is waiting to do.
+
+    Raises:
+        LessonError: a setting will not do, or the model that it names is not one for this course.
+    """
     import datasets
     import huggingface_hub.utils
     import transformers
 
+    from helpers import hub, pretrained
+
+    hub.patient()
     settings = read(**form)
     if settings.home.is_relative_to(colab.DRIVE):
         colab.mount_drive()
@@ -151,6 +164,8 @@ def start(**form) -> Settings:
     transformers.utils.logging.disable_progress_bar()
     if settings.edition == "pocket":  # nothing is downloaded
         huggingface_hub.utils.disable_progress_bars()
+    if f"{settings.model}@{settings.model_revision}" != EDITIONS["full"]["model"] and settings.model_name != SHIPPED:
+        pretrained.check(settings)
     return settings
 
 
@@ -205,7 +220,9 @@ def locate(kind: str, source: str) -> tuple[str, str | None]:
     from huggingface_hub import HfApi
 
     try:
-        return name, HfApi().repo_info(name, repo_type=kind).sha
+        return name, HfApi().repo_info(name, repo_type=kind, revision="main").sha
+    except LessonError:
+        raise
     except Exception as error:
         raise LessonError(
             f"The Hugging Face Hub did not answer for the {kind} {name!r} ({type(error).__name__}). "

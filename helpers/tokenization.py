@@ -9,7 +9,8 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from helpers import data
-from helpers.files import LessonError, is_complete, lock, replace_folder
+from helpers.files import is_complete, lock, replace_folder
+from helpers.pretrained import check_tokenizer
 from helpers.settings import Settings
 
 
@@ -17,14 +18,10 @@ def load_tokenizer(settings: Settings) -> PreTrainedTokenizerBase:
     """Return the tokenizer that belongs to the model.
 
     Raises:
-        LessonError: it has no padding token, so that sentences of different length cannot share a batch.
+        LessonError: it has no padding token, so that sentences of different length cannot share a batch, or no words.
     """
     tokenizer = AutoTokenizer.from_pretrained(settings.model, revision=settings.model_revision)
-    if tokenizer.pad_token is None:
-        raise LessonError(
-            f"The tokenizer of {settings.model_name} has no padding token. "
-            "Choose a model of the BERT family, such as the default one."
-        )
+    check_tokenizer(settings, tokenizer)
     return tokenizer
 
 

@@ -1,7 +1,8 @@
 """A small Hugging Face Hub on this machine: it serves folders over the Hub's own download API, and notes every request.
 
 `Hub(root)` serves `root/models/ORG/NAME` and `root/datasets/ORG/NAME` until `close`. A client is pointed at it with
-HF_ENDPOINT=<hub.url>. A commit of 40 hex digits is answered as itself; every other revision is FLOATING.
+HF_ENDPOINT=<hub.url>. A commit of 40 hex digits is answered as itself; every other revision is FLOATING. It fails on
+demand (`fail`), and asks for a token where a repository holds a file GATED.
 """
 
 import hashlib
@@ -9,28 +10,60 @@ import json
 import re
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
+from threading import Event, Lock, Thread
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from support import sst2_like, tiny_model
 
 FLOATING = "f" * 40
+GATED = ".token"  # a repository with this file is only shown to whoever brings the token that it holds
 
 
 class Hub(ThreadingHTTPServer):
-    """The server. `requests` holds (method, path) of every request, in order."""
+    """The server. `requests` holds (method, path) of every request, in order; `faults` what is still to go wrong."""
 
     daemon_threads = True
 
     def __init__(self, root: Path):
         super().__init__(("127.0.0.1", 0), Handler)
-        self.root, self.requests = Path(root), []
+        self.root, self.requests, self.faults, self.authorizations = Path(root), [], [], set()
+        self.turn, self.healed = Lock(), Event()
         self.url = f"http://127.0.0.1:{self.server_port}"
-        self.thread = Thread(target=self.serve_forever, daemon=True)
+        self.thread = Thread(target=self.serve_forever, args=(0.02,), daemon=True)
         self.thread.start()
+
+    def fail(self, kind: str, where: str = "", times: float = float("inf"), **headers: str) -> None:
+        """Let the next `times` requests whose "METHOD path" matches the pattern `where` go wrong.
+
+        Args:
+            kind: a status ("503"), "drop" (the connection closes without an answer), "cut" (it closes in the middle of
+                the body), "empty" (it closes before the body), "slow" (the body comes in small pieces) or "hang" (no
+                answer until `close` or `heal`).
+        """
+        self.faults.append([kind, where, times, headers])
+
+    def heal(self) -> None:
+        """Let everything go right again."""
+        self.faults.clear()
+        self.healed.set()
+        self.healed = Event()
+
+    def fault(self, request: str) -> tuple[str, dict] | None:
+        """Return what goes wrong with this request, and count it."""
+        with self.turn:
+            for fault in self.faults:
+                kind, where, times, headers = fault
+                if times > 0 and re.search(where, request):
+                    fault[2] -= 1
+                    return kind, headers
+        return None
+
+    def handle_error(self, *_):
+        """Print nothing when a client goes away."""
 
     def close(self) -> None:
         """Stop serving."""
+        self.heal()
         self.shutdown()
         self.server_close()
         self.thread.join()
@@ -51,8 +84,13 @@ class Handler(BaseHTTPRequestHandler):
         for name, value in (usual | {name.replace("_", "-"): value for name, value in headers.items()}).items():
             self.send_header(name, value)
         self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
+        whole, sent = len(body), {"cut": len(body) // 2, "empty": 0}.get(self.trouble, len(body))
+        piece = max(1, whole // 10) if self.trouble == "slow" else whole
+        for start in range(0, sent if self.command != "HEAD" else 0, piece or 1):
+            self.wfile.write(body[start : min(start + piece, sent)])
+            if self.trouble == "slow":
+                Event().wait(0.02)
+        self.close_connection = self.close_connection or sent < whole
 
     def send_json(self, value) -> None:
         """Send a value as JSON."""
@@ -66,7 +104,12 @@ class Handler(BaseHTTPRequestHandler):
         """Answer any request."""
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         self.server.requests.append((self.command, self.path))
+        self.server.authorizations.add(self.headers.get("Authorization") or "")
+        self.trouble, headers = self.server.fault(f"{self.command} {self.path}") or ("", {})
         url = urlsplit(self.path)
+        if self.trouble in ("drop", "hang"):
+            self.close_connection = True
+            return None if self.trouble == "drop" else self.server.healed.wait()
         self.commit = next(iter(re.findall(r"/([0-9a-f]{40})(?=/|$)", url.path)), FLOATING)
         parts = [unquote(part) for part in url.path.split("/") if part]
         asked = parts[:1] == ["api"]
@@ -74,8 +117,13 @@ class Handler(BaseHTTPRequestHandler):
         kind = parts.pop(0) if parts[:1] in (["models"], ["datasets"]) else "models"
         self.name, rest = "/".join(parts[:2]), parts[2:]
         self.repo = self.server.root / kind / self.name
+        if self.trouble.isdigit():
+            return self.answer(int(self.trouble), b"{}", **headers)
         if len(parts) < 2 or ".." in parts or not self.repo.is_dir():
             return self.missing("RepoNotFound")
+        token = self.repo / GATED
+        if token.exists() and self.headers.get("Authorization") != f"Bearer {token.read_text()}":
+            return self.answer(401, b"{}", X_Error_Code="GatedRepo")
         verb, inside = (rest[0] if rest else "revision"), "/".join(rest[2:])
         if not asked:
             return self.send_file(self.repo / inside) if verb == "resolve" else self.missing("EntryNotFound")
@@ -97,7 +145,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def files(self, folder: Path) -> list[Path]:
         """Return all files below a folder."""
-        return sorted(path for path in folder.rglob("*") if path.is_file())
+        return sorted(path for path in folder.rglob("*") if path.is_file() and path.name != GATED)
 
     def entry(self, path: Path) -> dict:
         """Return a line of a listing."""

@@ -1,0 +1,164 @@
+"""A training that is killed at any moment, and run again, ends with the very same model."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from children import Nursery
+from soak import EPOCHS, ROWS, Calm, outcome, soak
+from support import ROOT, clean_environ, run, tiny_data, tiny_model
+
+from helpers.checkpoints import MANIFEST
+from helpers.files import read_json
+
+KILLS, SEED = 24, 4
+HALF = 5  # steps in an epoch
+TWO = ("-m", "accelerate.commands.launch", "--config_file", "tests/two_cpu_processes.yaml", "-m", "helpers", "train")
+ONE = ("-m", "helpers", "train")
+
+
+@pytest.fixture(scope="module")
+def nursery(tmp_path_factory):
+    """Start the process that forks trainings."""
+    with Nursery(tmp_path_factory.mktemp("nursery")) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def calm(nursery, tmp_path_factory):
+    """Train undisturbed."""
+    return Calm(nursery, tmp_path_factory.mktemp("calm"))
+
+
+def test_the_undisturbed_training_is_what_the_kills_need(calm):
+    assert calm.wanted["fp32"]["steps"] == EPOCHS * HALF == EPOCHS * -(-ROWS // 32)
+    assert calm.wanted["fp32"]["weights"] != calm.wanted["bf16"]["weights"]
+    assert [ready["precision"] for ready in calm.wanted.values()] == ["fp32", "bf16"]
+    phases = {phase for phase, _ in calm.ticks["nothing"]}
+    assert phases >= {"preparing", "looking", "training", "saving", "sealing", "rotating", "keeping", "clearing"}
+
+
+def test_kills_at_random_moments_lose_nothing(nursery, calm, capsys):
+    said = []
+    count = soak(nursery, calm, KILLS, SEED, said.append)
+    with capsys.disabled():
+        print(f"\n{count}")
+    assert (count.lost, count.differing, count.hung) == (0, 0, 0), "\n".join(said)
+    assert count.total() >= KILLS and len(count.kills) >= 5 and count.resumed > 5 and count.skipped > 0
+    assert max(count.steps_lost) <= 1, "a checkpoint was saved after each step"
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize(
+    ("phase", "steps", "last", "goes_on_after"),
+    [
+        ("training", 2, True, 1),  # the middle of epoch 1
+        ("saving", 3, True, 2),
+        ("evaluating", HALF, False, HALF - 1),  # all steps of epoch 1 done; not yet measured
+        ("evaluating", HALF, True, HALF - 1),
+        ("sealing", HALF, True, HALF),  # the checkpoint of the epoch is whole, the old ones are still there
+        ("rotating", HALF, True, HALF),
+        ("training", HALF + 3, True, HALF + 2),  # the middle of epoch 2
+        ("evaluating", 2 * HALF, True, 2 * HALF - 1),
+        ("best", 2 * HALF, False, 2 * HALF),
+        ("keeping", 2 * HALF, True, 2 * HALF),
+    ],
+)
+def test_killed_here_it_continues_there(nursery, calm, tmp_path, precision, phase, steps, last, goes_on_after):
+    home = shutil.copytree(calm.prepared, tmp_path / "home")
+    child = nursery.train(home, kill=calm.tick(phase, steps, last), **calm.what[precision])
+    assert (child.status, child.phase, child.slots[2]) == (-signal.SIGKILL, phase, steps)
+    child = nursery.train(home, **calm.what[precision])
+    assert child.status == 0, child.said()
+    assert f"Continuing after step {goes_on_after} of {2 * HALF}, from checkpoint-{goes_on_after}." in child.said()
+    assert outcome(home) == calm.wanted[precision]
+    assert not [path for path in (home / "pocket" / "checkpoints").iterdir() if path.is_dir()]
+
+
+@pytest.mark.parametrize("steps", [3, HALF, HALF + 2])
+def test_the_stop_button_and_the_same_cell_again(nursery, calm, tmp_path, steps):
+    home = shutil.copytree(calm.prepared, tmp_path / "home")
+    child = nursery.train(home, interrupt=steps, again=True, **calm.what["fp32"])
+    assert child.status == 0 and "interrupted\n" in child.said() and "Continuing after step" in child.said()
+    assert outcome(home) == calm.wanted["fp32"]
+
+
+def test_the_stop_button_before_the_first_checkpoint(nursery, calm, tmp_path):
+    home = shutil.copytree(calm.prepared, tmp_path / "home")
+    child = nursery.train(home, interrupt=2, again=True, **calm.what["fp32"] | {"every": 1000})
+    assert child.status == 2 and "run all cells from Step 11 on" in child.said().splitlines()[-1]
+    assert "Traceback" not in child.said()
+    child = nursery.train(home, **calm.what["fp32"])
+    assert child.status == 0 and outcome(home) == calm.wanted["fp32"]
+
+
+def test_the_courses_own_clock_saves_once_an_epoch_when_epochs_are_short(nursery, calm, tmp_path):
+    home = shutil.copytree(calm.prepared, tmp_path / "home")
+    what = calm.what["fp32"] | {"every": None}
+    child = nursery.start(home, **what)
+    assert child.until(lambda: child.slots[2] > HALF)
+    child.kill()
+    child.wait()
+    assert nursery.train(home, **what).said().count(f"Continuing after step {HALF} of") == 1
+    assert outcome(home) == calm.wanted["fp32"]
+
+
+@pytest.fixture(scope="module")
+def commands(tmp_path_factory):
+    """Run `python -m helpers train` and `accelerate launch -m helpers train`, killed once each; return what was left.
+
+    {"one" or "two": (results undisturbed, results of the killed one, what the second run printed)}
+    """
+    folder = tmp_path_factory.mktemp("commands")
+    values = {"LESSON_EDITION": "pocket", "LESSON_EPOCHS": 4, "OMP_NUM_THREADS": 1}
+    values |= {"LESSON_MODEL": tiny_model(folder / "tiny"), "LESSON_DATASET": tiny_data(folder / "data", train=640)}
+    pipe, found, machine = subprocess.PIPE, {}, None
+    for name, command in (("one", ONE), ("two", TWO)):
+        homes = [folder / f"{name}-calm", folder / f"{name}-killed"]
+        for home in homes:
+            home.mkdir()
+            if machine:  # measured once, so that all train in the same precision
+                (home / "lesson_home" / "pocket").mkdir(parents=True)
+                shutil.copy(machine, home / "lesson_home" / "pocket")
+        done = run(*command, cwd=ROOT, env=clean_environ(homes[0], **values), timeout=200)
+        assert done.returncode == 0, done.stderr[-3000:]
+        if not machine:
+            machine = homes[0] / "lesson_home" / "pocket" / "machine.json"
+            (homes[1] / "lesson_home" / "pocket").mkdir(parents=True)
+            shutil.copy(machine, homes[1] / "lesson_home" / "pocket")
+        environ = clean_environ(homes[1], **values)
+        process = subprocess.Popen(
+            [sys.executable, *command], stdout=pipe, stderr=pipe, text=True, cwd=ROOT, env=environ,
+            start_new_session=True,
+        )  # fmt: skip
+        try:
+            kill_after_a_checkpoint(process, homes[1] / "lesson_home" / "pocket" / "checkpoints")
+        finally:
+            process.communicate(timeout=60)
+        assert not (homes[1] / "lesson_home" / "pocket" / "model").exists(), "it was killed before its end"
+        again = run(*command, cwd=ROOT, env=environ, timeout=200)
+        assert again.returncode == 0, again.stderr[-3000:]
+        found[name] = [outcome(home / "lesson_home") for home in homes] + [again.stdout]
+        found[name] += [read_json(home / "lesson_home" / "pocket" / "results.json")["accuracy"] for home in homes]
+    return found
+
+
+def kill_after_a_checkpoint(process, folder) -> None:
+    """Kill a command and all that it has started, as soon as a checkpoint is whole."""
+    limit = time.monotonic() + 100
+    while not list(folder.glob(f"main-*/checkpoint-*/{MANIFEST}")):
+        assert process.poll() is None and time.monotonic() < limit, process.stderr.read()[-3000:]
+        time.sleep(0.001)
+    os.killpg(process.pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("name", ["one", "two"])
+def test_the_command_continues_on_one_and_on_two_processes(commands, name):
+    calm, killed, said, accuracy, other = commands[name]
+    assert said.count("Continuing after step") == 1 and "from checkpoint-" in said
+    assert killed == calm and other == accuracy
+    assert len(killed["development_accuracy_by_epoch"]) == 4

@@ -58,8 +58,12 @@ class Child:
 
     def kill(self) -> None:
         """Kill it, now, for real."""
+        self.signal(signal.SIGKILL)
+
+    def signal(self, number: int) -> None:
+        """Send it a signal, if it still runs."""
         with contextlib.suppress(ProcessLookupError):
-            os.kill(self.pid, signal.SIGKILL)
+            os.kill(self.pid, number)
 
     def until(self, true, timeout: float = 60) -> bool:
         """Wait until true() or until the child has ended; return whether true() was seen."""

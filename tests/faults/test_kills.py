@@ -56,13 +56,14 @@ def test_kills_at_random_moments_lose_nothing(nursery, calm, capsys):
 @pytest.mark.parametrize(
     ("phase", "steps", "last", "goes_on_after"),
     [
-        ("training", 2, True, 1),  # the middle of epoch 1
+        ("training", 2, False, 1),  # the middle of epoch 1: a step is done, nothing of it saved
+        ("training", 2, True, 2),  # the next one is computed, but not taken yet
         ("saving", 3, True, 2),
         ("evaluating", HALF, False, HALF - 1),  # all steps of epoch 1 done; not yet measured
         ("evaluating", HALF, True, HALF - 1),
         ("sealing", HALF, True, HALF),  # the checkpoint of the epoch is whole, the old ones are still there
         ("rotating", HALF, True, HALF),
-        ("training", HALF + 3, True, HALF + 2),  # the middle of epoch 2
+        ("training", HALF + 3, False, HALF + 2),  # the middle of epoch 2
         ("evaluating", 2 * HALF, True, 2 * HALF - 1),
         ("best", 2 * HALF, False, 2 * HALF),
         ("keeping", 2 * HALF, True, 2 * HALF),
@@ -90,7 +91,7 @@ def test_the_stop_button_and_the_same_cell_again(nursery, calm, tmp_path, steps)
 def test_the_stop_button_before_the_first_checkpoint(nursery, calm, tmp_path):
     home = shutil.copytree(calm.prepared, tmp_path / "home")
     child = nursery.train(home, interrupt=2, again=True, **calm.what["fp32"] | {"every": 1000})
-    assert child.status == 2 and "run all cells from Step 11 on" in child.said().splitlines()[-1]
+    assert child.status == 2 and "LessonError: This trainer has already begun" in child.said()
     assert "Traceback" not in child.said()
     child = nursery.train(home, **calm.what["fp32"])
     assert child.status == 0 and outcome(home) == calm.wanted["fp32"]

@@ -7,6 +7,7 @@ kill itself at tick number n, or the test kills it when a time has passed; `Chil
 """
 
 import contextlib
+import functools
 import gc
 import json
 import math
@@ -330,6 +331,7 @@ def small_memory(rows: int, where: str) -> None:
     inner, loss_of = Model.forward, torch.Tensor.backward
     seen = [0]
 
+    @functools.wraps(inner)  # the Trainer reads its signature
     def forward(self, input_ids=None, **more):
         seen[0] = len(input_ids)
         if self.training and where == "forward" and len(input_ids) > rows:

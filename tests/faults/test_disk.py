@@ -110,24 +110,16 @@ def test_no_room_for_a_checkpoint(nursery, calm, tmp_path, point):
     assert outcome(home) == calm.wanted["fp32"]
 
 
-def test_no_room_from_the_beginning(nursery, calm, tmp_path):
-    child = nursery.train(tmp_path / "home", limit=2000, **calm.what["fp32"])
-    assert child.status in (1, 2)
-    assert child.status == 2, child.said()
-    assert nursery.train(tmp_path / "home", **calm.what["fp32"]).status == 0
-    assert outcome(tmp_path / "home") == calm.wanted["fp32"]
-
-
 def test_no_room_for_data_or_tokens_leaves_the_old_ones(tmp_path, calm, full):
     values = {name: calm.what["fp32"][name] for name in ("model", "dataset")}
     old, new = make_settings(tmp_path, **values), make_settings(tmp_path, **values | {"train_rows": 100})
-    tokenization.prepare(old)
+    tokenized, _ = tokenization.prepare(old)
     rows = data.prepare(old)
     full(3000)
     with pytest.raises(LessonError, match=r"no room for data in .*What was there before is whole"):
-        data.prepare(new)
+        data.save(new, rows, {})
     with pytest.raises(LessonError, match=r"no room for tokenized in .*What was there before is whole"):
-        tokenization.keep(new, rows)
+        tokenization.keep(new, tokenized)
     for stage in ("data", "tokenized"):
         assert is_complete(tmp_path / "pocket" / stage, old.identity(stage))
     assert not [path for path in (tmp_path / "pocket").iterdir() if path.is_dir() and path.name.startswith(".")]

@@ -53,7 +53,7 @@ def test_every_librarys_error_is_recognised(tmp_path, full, size):
         "torch, a small file": lambda to: torch.save({"rng": list(range(5000))}, to),
         "tokenizers": lambda to: tokenizer.save_pretrained(to),
         "datasets, saving": lambda to: rows.save_to_disk(to),
-        "datasets, mapping": lambda to: rows["train"].map(lambda row: {"n": row["idx"]}, cache_file_name=str(to)),
+        "datasets, mapping": lambda to: rows["train"].map(lambda row: {"n": row["idx"]}, cache_file_name=f"{to}.arrow"),
         "datasets, reading": lambda to: load_dataset(str(parquet), cache_dir=str(to)),
         "python": lambda to: to.write_text("x" * 5000),
     }

@@ -1,10 +1,11 @@
 # make lesson   run the whole course on this machine       make test   run every check
+# make soak     kill a training 200 times (KILLS=1000 SEED=7 for others)
 # Both make .venv first, with the exact versions of constraints.txt.
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: lesson test notebooks check clean
+.PHONY: lesson test soak notebooks check clean
 
 lesson: $(VENV)/ready
 	$(RUN) -m helpers lesson
@@ -12,6 +13,10 @@ lesson: $(VENV)/ready
 test: check
 	$(RUN) -m pytest tests
 	$(RUN) -m pytest --nbmake notebooks/
+
+# Each kill is a real SIGKILL at a random moment; nothing may be lost. About as many seconds as kills, times two.
+soak: $(VENV)/ready
+	$(RUN) tests/faults/soak.py --kills $(or $(KILLS),200) --seed $(or $(SEED),1)
 
 check: $(VENV)/ready
 	$(RUN) -m ruff check .

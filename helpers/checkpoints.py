@@ -3,23 +3,30 @@
 import hashlib
 import itertools
 import json
+import os
+import re
 import shutil
 import time
 from pathlib import Path
 
 import torch
 from filelock import Timeout
-from safetensors import SafetensorError
+from safetensors import safe_open
 from transformers import Trainer, TrainerCallback
+from transformers.trainer_pt_utils import safe_globals
 from transformers.trainer_utils import SaveStrategy
 
 from helpers import colab
-from helpers.files import DRIVE, LessonError, is_disk_full, lock, read_json, show_path, write_json
+from helpers.files import DRIVE, LessonError, lock, read_json, room_for, write_json
 from helpers.settings import Settings
 
 MANIFEST = "complete.json"  # inside a checkpoint, written last: the size of each of its files
 SAVE_EVERY = 45  # seconds between two checkpoints: the most that a kill costs where saving is quick
 MOST_OF_THE_TIME = 1 / 20  # saving may take at most this share of the training time, else it is done less often
+RECIPE = (
+    "learning_rate", "weight_decay", "warmup_steps", "num_train_epochs", "max_steps", "per_device_train_batch_size",
+    "gradient_accumulation_steps", "optim", "lr_scheduler_type", "max_grad_norm", "label_smoothing_factor", "seed",
+)  # fmt: skip
 NUMBERS = 3  # float32 numbers that a checkpoint holds for each parameter: the weight and AdamW's two averages
 
 
@@ -27,14 +34,18 @@ class Run:
     """The folder of one training's checkpoints, held by one process until `clear` or until that process ends.
 
     The folder's name is made from the settings, so that the checkpoints of another model, data set, seed or recipe are
-    never continued. A second process with the same settings gets a folder of its own.
+    never continued. A second process with the same settings gets a folder of its own. Of the folders that nobody
+    holds, the one whose training came furthest is taken.
     """
 
     def __init__(self, settings: Settings, precision: str, name: str = "main"):
         identity = settings.identity("model") | {"precision": precision, "cuda": torch.cuda.is_available()}
+        identity |= {"processes": int(os.environ.get("WORLD_SIZE", 1))}
         key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
-        for number in itertools.count(1):
-            self.folder = settings.home / "checkpoints" / f"{name}-{key}-{number}"
+        folder = settings.home / "checkpoints"
+        known = [path for path in folder.glob(f"{name}-{key}-*") if path.is_dir()]
+        known.sort(key=lambda path: max((step for step, _ in saved(path)), default=0), reverse=True)
+        for self.folder in itertools.chain(known, (folder / f"{name}-{key}-{n}" for n in itertools.count(1))):
             self.lock = lock(self.folder)
             try:
                 self.lock.acquire(blocking=False)
@@ -73,42 +84,56 @@ class Run:
     def clear(self) -> None:
         """Remove the checkpoints: the training is finished, and its model is kept elsewhere."""
         shutil.rmtree(self.folder, ignore_errors=True)
-        self.lock.release()
+        self.lock.release(force=True)  # however often this process has taken it
 
 
 def saved(folder: Path) -> list[tuple[int, Path]]:
     """Return (step, folder) of each checkpoint in a run's folder, whole or not, the oldest first."""
-    return sorted((int(path.name.partition("-")[2]), path) for path in Path(folder).glob("checkpoint-*"))
+    found = [path for path in Path(folder).glob("checkpoint-*") if path.is_dir()]
+    return sorted((int(path.name[11:]), path) for path in found if re.fullmatch("checkpoint-[0-9]+", path.name))
 
 
-def seal(folder: Path, seconds: float) -> None:
-    """Declare a checkpoint whole, after `seconds` of training: write down how large each of its files is."""
+def seal(folder: Path, facts: dict) -> None:
+    """Declare a checkpoint whole: write down the facts about its training, and how large each of its files is."""
     files = {path.relative_to(folder).as_posix(): path.stat().st_size for path in folder.rglob("*") if path.is_file()}
-    write_json(folder / MANIFEST, {"seconds": seconds, "files": files})
+    write_json(folder / MANIFEST, facts | {"files": files})
 
 
 def damage(folder: Path) -> str | None:
-    """Return what is wrong with a checkpoint, in words, or None when it is whole and its best checkpoint is, too."""
-    manifest = read_json(folder / MANIFEST)
-    if not manifest:
+    """Return what is wrong with a checkpoint, in words, or None when it is whole and its best checkpoint is, too.
+
+    Its files are opened as well, in ways that can run no code.
+    """
+    manifest, state = read_json(folder / MANIFEST), read_json(folder / "trainer_state.json")
+    if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
         return "saving it was interrupted"
     for name, size in manifest["files"].items():
         found = (folder / name).stat().st_size if (folder / name).is_file() else None
         if found != size:
             return f"{name} is " + ("missing" if found is None else "empty" if found == 0 else "cut short or changed")
-    state = read_json(folder / "trainer_state.json")
-    best = state["best_global_step"] or state["global_step"]
-    if best != state["global_step"]:
+    try:
+        path = folder / "trainer_state.json"
+        best = int(state["best_global_step"] or state["global_step"])
+        earlier = best < state["global_step"]
+        for path in sorted(folder.glob("*.safetensors")):
+            with safe_open(path, "pt"):
+                pass
+        for path in sorted(folder.glob("*.pt*")):
+            with safe_globals():
+                torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+    except Exception as error:  # what a file that was tampered with can raise is beyond any list
+        return f"{path.name} holds something else than it should ({type(error).__name__})"
+    if earlier:
         problem = damage(folder.with_name(f"checkpoint-{best}"))
         return problem and f"the best one before it, checkpoint-{best}, is damaged ({problem})"
     return None
 
 
 class SaveByTheClock(TrainerCallback):
-    """Asks for a checkpoint when `every` seconds have passed since the last one, and rarely enough to stay cheap."""
+    """Asks for a checkpoint when SAVE_EVERY seconds have passed since the last one, and rarely enough to stay cheap."""
 
-    def __init__(self, every: float = SAVE_EVERY):
-        self.every, self.cost, self.last = every, 0.0, 0.0
+    def __init__(self):
+        self.every, self.cost, self.last = SAVE_EVERY, 0.0, 0.0
 
     def on_train_begin(self, args, state, control, **_):
         """Start the clock."""
@@ -140,31 +165,48 @@ class ResumableTrainer(Trainer):
         # was divided by the number of tokens, and multiplies it by the number of processes.
         self.model_accepts_loss_kwargs = False
         self.seconds_before, self.saving_seconds, self.began = 0.0, 0.0, 0.0
-        self.parts, self.share = 1, 1.0
+        self.parts, self.share, self.touched = 1, 1.0, False
         self.clock = SaveByTheClock()
         self.add_callback(self.clock)
+
+    def recipe(self) -> dict:
+        """Return what decides, besides the Run's settings, which weights this training ends with."""
+        known = self.args.to_dict()
+        return {name: known[name] for name in RECIPE} | {"rows": len(self.train_dataset)}
 
     def train(self, resume_from_checkpoint: str | None = None, **options):
         """Train, from the start or from a checkpoint that `Run.newest` returned.
 
         Raises:
-            LessonError: the GPU's memory is too small for a single sentence, or the disk for a checkpoint; or this
-                trainer was interrupted before its first checkpoint, so that its model is neither new nor known.
+            LessonError: the checkpoint belongs to another recipe; the GPU's memory is too small, or the disk for a
+                checkpoint; or this trainer has begun before and there is no checkpoint, so that its model is neither
+                new nor known.
         """
-        if self.state.global_step and not resume_from_checkpoint:
+        if self.touched and not resume_from_checkpoint:
             raise LessonError(
                 "This trainer has already begun, and there is no checkpoint to continue from: it was interrupted "
-                "before the first one was saved. Its model has changed. Load the model again and make a new trainer: "
-                "in notebook 4, run all cells from Step 11 on."
+                "before the first one was saved, or they were cleared. Its model has changed. Load the model again and "
+                "make a new trainer: in notebook 4, run all cells from Step 11 on."
             )
-        known = read_json(Path(resume_from_checkpoint) / MANIFEST) if resume_from_checkpoint else None
-        self.seconds_before, self.began = known["seconds"] if known else 0.0, time.perf_counter()
+        known = read_json(Path(resume_from_checkpoint) / MANIFEST) if resume_from_checkpoint else {}
+        now, before = self.recipe(), known.get("recipe", {})
+        other = [name for name in now if known and before.get(name) != now[name]]
+        if other:
+            changes = ", ".join(f"{name} {now[name]} instead of {before.get(name)}" for name in other)
+            raise LessonError(
+                f"{Path(resume_from_checkpoint).name} belongs to another recipe: this one has {changes}. To finish the "
+                "old one, set its values again. To begin anew with the new ones, write run.clear() into a new "
+                "cell and run it; then, in notebook 4, run all cells from Step 11 on."
+            )
+        self.seconds_before, self.began = known.get("seconds", 0.0), time.perf_counter()
+        self.saving_seconds = known.get("saving_seconds", 0.0)
         try:
             return super().train(resume_from_checkpoint=resume_from_checkpoint, **options)
         except torch.OutOfMemoryError as error:
             raise LessonError(
-                f"The GPU's memory is too small for this model ({self.model.num_parameters():,} parameters), even with "
-                "one sentence at a time. End other programs that use the GPU, or choose a smaller model (LESSON_MODEL)."
+                f"The GPU's memory is too small for this model ({self.model.num_parameters():,} parameters)"
+                f"{', even with one sentence at a time' * (self.parts > 1)}. "
+                "End other programs that use the GPU, or choose a smaller model (LESSON_MODEL)."
             ) from error
 
     def _save_checkpoint(self, model, trial):
@@ -172,21 +214,20 @@ class ResumableTrainer(Trainer):
         begin, folder = time.perf_counter(), Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
         if self.args.should_save:
             shutil.rmtree(folder, ignore_errors=True)  # left by a kill in the middle of saving
+        self.accelerator.wait_for_everyone()
+        size = 4 * NUMBERS * self.model.num_parameters() / 1e6
         try:
-            super()._save_checkpoint(model, trial)
-            self.accelerator.wait_for_everyone()
-            if self.args.should_save:
-                seal(folder, self.seconds_before + time.perf_counter() - self.began)
-        except (OSError, RuntimeError, SafetensorError) as error:
-            if not is_disk_full(error):
-                raise
+            with room_for(f"a checkpoint of about {size:,.0f} MB", folder.parent, "The checkpoint before it is whole."):
+                super()._save_checkpoint(model, trial)
+                self.accelerator.wait_for_everyone()
+                if self.args.should_save:
+                    now = time.perf_counter()
+                    times = {"seconds": self.seconds_before + now - self.began}
+                    times["saving_seconds"] = self.saving_seconds + now - begin
+                    seal(folder, times | {"recipe": self.recipe()})
+        except LessonError:
             shutil.rmtree(folder, ignore_errors=True)
-            size = 4 * NUMBERS * self.model.num_parameters() / 1e6
-            raise LessonError(
-                f"There is no room for a checkpoint of about {size:,.0f} MB in {show_path(folder.parent)} "
-                f"({shutil.disk_usage(folder.parent).free / 1e6:,.0f} MB are free). The checkpoint before it is whole. "
-                "Make room there, or set LESSON_HOME to another disk; then run this again, and training continues."
-            ) from error
+            raise
         if self.args.should_save:
             keep = {step for step, _ in saved(folder.parent)[-2:]} | {self.state.best_global_step}
             for step, old in saved(folder.parent):
@@ -205,7 +246,7 @@ class ResumableTrainer(Trainer):
 
         Raises torch.OutOfMemoryError when a single sentence does not fit.
         """
-        rows = len(inputs["labels"])
+        rows, self.touched = len(inputs["labels"]), True
         while True:
             try:
                 losses = []

@@ -49,19 +49,24 @@ def readable_path(name: str, text: str, base: Path | None = None) -> Path:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write text to path in one step: a reader sees the old file or the new one, never a part."""
+    """Write text to path in one step: a reader sees the old file or the new one, never a part.
+
+    Raises:
+        LessonError: the disk is full.
+    """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, aside = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(aside, 0o644)
-        os.replace(aside, path)
-    finally:
-        Path(aside).unlink(missing_ok=True)
+    with room_for(path.name, path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, aside = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(aside, 0o644)
+            os.replace(aside, path)
+        finally:
+            Path(aside).unlink(missing_ok=True)
 
 
 def write_json(path: Path, value) -> None:
@@ -107,11 +112,42 @@ def lock(folder: Path) -> FileLock:
     return FileLock(path, is_singleton=True)
 
 
-def is_disk_full(error: BaseException) -> bool:
-    """True when an error of Python, PyTorch or safetensors says that a file could not be written for want of room."""
+def is_disk_full(error: BaseException | None) -> bool:
+    """True when an error, or the one that caused it, says that a file could not be written for want of room.
+
+    Python, PyTorch (whose writer says "unexpected pos 576 vs 534"), safetensors and tokenizers each have words of
+    their own; datasets hides the error behind one of its own.
+    """
     full = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-    signs = ("No space left", "os error 28", "quota exceeded", "File too large", "PytorchStreamWriter failed writing")
-    return getattr(error, "errno", None) in full or any(sign in str(error) for sign in signs)
+    signs = ("No space left", "quota exceeded", "File too large", "PytorchStreamWriter failed", "unexpected pos")
+    while error is not None:
+        if getattr(error, "errno", None) in full or any(sign in str(error) for sign in signs):
+            return True
+        error = error.__cause__
+    return False
+
+
+@contextmanager
+def room_for(what: str, folder: Path, kept: str = ""):
+    """Say what there is no room for, and where, when writing it inside this block fails because the disk is full.
+
+    Args:
+        kept: a sentence on what is not lost.
+
+    Raises:
+        LessonError: the disk is full. Of nested blocks the outermost says so.
+    """
+    try:
+        yield
+    except Exception as error:  # tokenizers raises no other kind
+        if not is_disk_full(error):
+            raise
+        near = next(place for place in (folder, *folder.parents) if place.exists())
+        raise LessonError(
+            f"There is no room for {what} in {show_path(folder)} "
+            f"({shutil.disk_usage(near).free / 1e6:,.0f} MB are free). {kept}{' ' * bool(kept)}"
+            "Make room there, or set LESSON_HOME to another disk; then run this again."
+        ) from error
 
 
 @contextmanager
@@ -131,25 +167,18 @@ def replace_folder(folder: Path, identity: dict):
     aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     old = aside.with_name(aside.name + "-old")
     try:
-        os.chmod(aside, 0o755)
-        yield aside
-        write_json(aside / MARK, identity)
-        if folder.exists():
-            os.replace(folder, old)
-        try:
-            os.replace(aside, folder)
-        except OSError:
-            if old.exists():
-                os.replace(old, folder)  # what was there before comes back
-            raise
-    except OSError as error:
-        if not is_disk_full(error):
-            raise
-        raise LessonError(
-            f"There is no room for {folder.name} in {show_path(folder.parent)} "
-            f"({shutil.disk_usage(folder.parent).free / 1e6:,.0f} MB are free). What was there before is whole. "
-            "Make room there, or set LESSON_HOME to another disk, and run this again."
-        ) from error
+        with room_for(folder.name, folder.parent, "What was there before is whole."):
+            os.chmod(aside, 0o755)
+            yield aside
+            write_json(aside / MARK, identity)
+            if folder.exists():
+                os.replace(folder, old)
+            try:
+                os.replace(aside, folder)
+            except OSError:
+                if old.exists():
+                    os.replace(old, folder)  # what was there before comes back
+                raise
     finally:
         shutil.rmtree(aside, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)

@@ -145,13 +145,19 @@ def training_work(settings: Settings) -> dict:
     return work | {"flops": 6 * multiplied * tokens * rows * settings.epochs}
 
 
-def step_seconds(settings: Settings, precision: str, tokens: int, seconds: float = 2.0) -> float:
-    """Return the time of one training step of the untrained model on a batch of random ids `tokens` long."""
-    kind = find_device().kind
+def step_seconds(settings: Settings, precision: str, tokens: int, seconds: float = 2.0, parts: int = 1) -> float:
+    """Return the time of one training step of the untrained model on a batch of random ids `tokens` long.
+
+    Where the GPU's memory is too small for a batch, the time of its parts, as the Trainer of notebook 04 computes it.
+
+    Raises:
+        LessonError: the memory is too small for a single sentence.
+    """
+    kind, rows = find_device().kind, -(-settings.batch_size // parts)
     model = untrained_model(settings, kind).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
-    ids = torch.randint(5, model.config.vocab_size, (settings.batch_size, max(tokens, 2)), device=kind)
-    labels = torch.arange(settings.batch_size, device=kind) % 2
+    ids = torch.randint(5, model.config.vocab_size, (rows, max(tokens, 2)), device=kind)
+    labels = torch.arange(rows, device=kind) % 2
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[precision]
 
     def step():
@@ -162,7 +168,17 @@ def step_seconds(settings: Settings, precision: str, tokens: int, seconds: float
         optimizer.step()
         optimizer.zero_grad()
 
-    return median_seconds(step, kind, seconds)
+    try:
+        return parts * median_seconds(step, kind, seconds)
+    except torch.OutOfMemoryError as error:
+        if rows == 1:
+            raise LessonError(
+                f"The GPU's memory is too small for this model ({model.num_parameters():,} parameters), even with one "
+                "sentence at a time. End other programs that use the GPU, or choose a smaller model (LESSON_MODEL)."
+            ) from error
+    model.to("meta")  # gives its memory back
+    torch.cuda.empty_cache()
+    return step_seconds(settings, precision, tokens, seconds, 2 * parts)
 
 
 def predict(settings: Settings) -> dict:

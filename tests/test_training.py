@@ -8,14 +8,14 @@ from safetensors.torch import load_file, save_file
 from support import NOTEBOOKS, cell_with, make_settings, tiny_data, tiny_model
 from transformers import AutoModelForSequenceClassification, TrainingArguments, pipeline
 
-from helpers import gpu, report, tokenization, training
+from helpers import checkpoints, gpu, report, tokenization, training
 from helpers.files import LessonError, is_complete, read_json, write_json
 
 NAMES = ["negative", "positive"]
 OLD = {"LayerNorm.weight": "LayerNorm.gamma", "LayerNorm.bias": "LayerNorm.beta"}
 FIELDS = {
-    "train_seconds", "samples_per_second", "predicted_train_seconds", "precision", "device", "parameters",
-    "development_accuracy_by_epoch", "best_epoch", "steps", "log_history",
+    "train_seconds", "saving_seconds", "samples_per_second", "predicted_train_seconds", "precision", "device",
+    "parameters", "development_accuracy_by_epoch", "best_epoch", "steps", "log_history",
 }  # fmt: skip
 
 
@@ -62,7 +62,9 @@ def test_train_leaves_a_complete_model_folder(make):
     assert record["parameters"] == model.num_parameters()
     card = (folder / "README.md").read_text()
     assert "tiny, fine-tuned on data" in card and "seed 42" in card and str(settings.home) not in card
-    assert list((settings.home / "checkpoints").iterdir()) == [], "no checkpoint is left"
+    assert 0 < record["saving_seconds"] < record["train_seconds"]
+    left = [path.name for path in (settings.home / "checkpoints").iterdir() if not path.name.endswith(".lock")]
+    assert left == [], "no checkpoint is left"
 
 
 def test_the_kept_model_is_an_ordinary_one_with_label_names(make):
@@ -133,7 +135,7 @@ def test_best_model_is_the_best_epoch_in_every_weight(tmp_path, old_names):
     if old_names:
         with_old_names(folder)
     settings = make_settings(tmp_path, model=folder, dataset=tiny_data(tmp_path / "data"), epochs=3)
-    trainer, after = trained_with_first_epoch_best(settings, training.workspace(settings))
+    trainer, after = trained_with_first_epoch_best(settings, checkpoints.Run(settings, "fp32").folder)
     best, name = training.best_model(trainer).state_dict(), "distilbert.embeddings.LayerNorm.weight"
     assert not torch.equal(after[0][name], after[2][name]), "the epochs differ in this weight"
     assert torch.equal(best[name], after[0][name])
@@ -215,7 +217,8 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(make):
 def test_arguments_are_those_of_notebook_04(make, tmp_path, monkeypatch, precision):
     settings = make(seed=7, epochs=3)
     monkeypatch.setattr(gpu, "machine", lambda _: {"precision": precision})
-    space = {"settings": settings, "training": training, "gpu": gpu, "torch": torch}
+    run = checkpoints.Run(settings, precision)
+    space = {"settings": settings, "run": run, "gpu": gpu, "torch": torch}
     for name in ("learning", "watching", "machine"):
         exec(cell_with(NOTEBOOKS[3], f"{name} = {{"), space)  # noqa: S102
     shown = TrainingArguments(**space["learning"], **space["watching"], **space["machine"]).to_dict()
@@ -225,10 +228,13 @@ def test_arguments_are_those_of_notebook_04(make, tmp_path, monkeypatch, precisi
     assert used["seed"] == 7 and used["num_train_epochs"] == 3 and used["per_device_train_batch_size"] == 32
 
 
-def test_workspace_is_new_and_empty(make):
-    folder = training.workspace(make())
-    (folder / "left over").touch()
-    assert training.workspace(make()) == folder and list(folder.iterdir()) == []
+def test_a_run_is_held_until_it_is_cleared(make):
+    first, again = checkpoints.Run(make(), "fp32"), checkpoints.Run(make(), "fp32")  # a cell that is run again
+    (first.folder / "something").touch()
+    assert again.folder == first.folder and again.lock.is_locked
+    again.clear()
+    assert not first.folder.exists() and not first.lock.is_locked, "other processes may use it now"
+    assert checkpoints.Run(make(), "fp32").folder == first.folder
 
 
 def test_the_metric_script_is_loaded_from_its_file():

@@ -9,7 +9,7 @@ import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from helpers import data, tokenization
-from helpers.files import read_json, write_json
+from helpers.files import LessonError, read_json, write_json
 from helpers.pretrained import MOST_PARAMETERS, too_large
 from helpers.settings import Settings
 

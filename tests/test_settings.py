@@ -41,7 +41,7 @@ def test_defaults_of_pocket(tmp_path):
 def test_defaults_of_full_are_pinned(tmp_path):
     settings = course.read({"LESSON_EDITION": "full", "LESSON_HOME": str(tmp_path)})
     assert (settings.model, settings.dataset) == ("distilbert/distilbert-base-uncased", "stanfordnlp/sst2")
-    assert (settings.epochs, settings.learning_rate) == (2, 5e-5)
+    assert (settings.epochs, settings.batch_size, settings.learning_rate) == (2, 128, 1e-4)
     for revision in (settings.model_revision, settings.dataset_revision):
         assert re.fullmatch("[0-9a-f]{40}", revision)
 

@@ -1,9 +1,9 @@
 """Helpers of the course "Fine-tune a small language model, step by step".
 
-One module a notebook, in the same words: ``gpu`` (01), ``data`` (02), ``tokenization`` (03), ``training`` (04) and
-``evaluation`` (05). What they share: ``settings`` (which edition runs), ``files`` (nothing half-written is ever
-left behind), ``plots`` (figures), ``report`` (sentences made from figures) and ``accuracy`` (the metric). ``lesson``,
-``badges`` and ``__main__`` are the commands.
+One module a notebook, in the same words: ``gpu`` (01), ``data`` (02), ``tokenization`` (03), ``training`` (04),
+``evaluation`` (05) and ``speed`` (06). What they share: ``settings`` (which edition runs), ``files`` (nothing
+half-written is ever left behind), ``plots`` (figures), ``report`` (sentences made from figures) and ``accuracy`` (the
+metric). ``lesson``, ``badges`` and ``__main__`` are the commands.
 """
 
 __version__ = "0.1.0"

@@ -1,10 +1,11 @@
 # make lesson   run the whole course on this machine       make test   run every check
-# Both make .venv first, with the exact versions of constraints.txt.
+# make bench    measure the training recipes on this machine
+# All make .venv first, with the exact versions of constraints.txt.
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: lesson test notebooks check clean
+.PHONY: lesson test notebooks bench check clean
 
 lesson: $(VENV)/ready
 	$(RUN) -m helpers lesson
@@ -20,6 +21,10 @@ check: $(VENV)/ready
 # Execute the notebooks in place (pocket edition) and clean their outputs: before committing a changed notebook.
 notebooks: $(VENV)/ready
 	$(RUN) tools/execute_notebooks.py
+
+# Three recipes in turns, with the shipped model and data (benchmarks/README.md): a JSON object.
+bench: $(VENV)/ready
+	$(RUN) benchmarks/recipes.py
 
 $(VENV)/ready: requirements.txt constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -16,6 +16,7 @@ import contextlib
 import dataclasses
 import json
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -63,23 +64,24 @@ def run(settings, name: str) -> dict:
     transformers.set_seed(settings.seed)
     model = training.load_model(settings, splits["train"].features["label"].names)
     model.set_attn_implementation(recipe.attention)
-    arguments = training.arguments(settings, training.workspace(settings), recipe.precision)
-    arguments.disable_tqdm = True
-    trainer = (training.LengthGroupedTrainer if recipe.padding == "grouped" else Trainer)(
-        model=model,
-        args=arguments,
-        train_dataset=splits["train"],
-        eval_dataset=splits["development"],
-        processing_class=tokenizer,
-        data_collator=DataCollatorWithPadding(tokenizer),
-        compute_metrics=training.compute_metrics,
-    )
-    trainer.remove_callback(PrinterCallback)
-    begin = time.perf_counter()
-    trainer.train()
-    seconds = time.perf_counter() - begin
-    probabilities = evaluation.predict(training.best_model(trainer), tokenizer, splits["final"], settings.home)
-    record = training.record(settings, trainer, recipe.precision)
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = training.arguments(settings, Path(folder), recipe.precision)
+        arguments.disable_tqdm = True
+        trainer = (training.LengthGroupedTrainer if recipe.padding == "grouped" else Trainer)(
+            model=model,
+            args=arguments,
+            train_dataset=splits["train"],
+            eval_dataset=splits["development"],
+            processing_class=tokenizer,
+            data_collator=DataCollatorWithPadding(tokenizer),
+            compute_metrics=training.compute_metrics,
+        )
+        trainer.remove_callback(PrinterCallback)
+        begin = time.perf_counter()
+        trainer.train()
+        seconds = time.perf_counter() - begin
+        best = training.best_model(trainer)
+    probabilities = evaluation.predict(best, tokenizer, splits["final"], settings.home)
     return {
         "recipe": name,
         "model": settings.model_name,
@@ -91,8 +93,8 @@ def run(settings, name: str) -> dict:
         "learning_rate": settings.learning_rate,
         "precision": recipe.precision,
         "seconds": round(seconds, 1),
-        "samples_per_second": round(record["samples_per_second"], 1),
-        "development_accuracy_by_epoch": record["development_accuracy_by_epoch"],
+        "samples_per_second": round(settings.epochs * len(splits["train"]) / seconds, 1),
+        "development_accuracy_by_epoch": training.accuracy_by_epoch(trainer.state.log_history),
         "accuracy": float((probabilities.argmax(axis=1) == labels).mean()),
     }
 

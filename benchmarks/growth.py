@@ -58,21 +58,21 @@ def train(settings, rows: int | None, step) -> float:
     gpu.predict(settings)
     transformers.set_seed(settings.seed)
     data = splits["train"] if rows is None else splits["train"].shuffle(seed=settings.seed).select(range(rows))
-    arguments = training.arguments(
-        dataclasses.replace(settings, epochs=1), training.workspace(settings), gpu.machine(settings)["precision"]
-    )
-    arguments.eval_strategy = arguments.save_strategy = "no"
-    arguments.disable_tqdm = True
-    trainer = training.LengthGroupedTrainer(
-        model=training.load_model(settings, data.features["label"].names),
-        args=arguments,
-        train_dataset=data,
-        data_collator=DataCollatorWithPadding(tokenizer),
-        callbacks=[Watch()],
-    )
-    begin = time.perf_counter()
-    trainer.train()
-    return time.perf_counter() - begin
+    with tempfile.TemporaryDirectory() as folder:
+        once = dataclasses.replace(settings, epochs=1)
+        arguments = training.arguments(once, Path(folder), gpu.machine(settings)["precision"])
+        arguments.eval_strategy = arguments.save_strategy = "no"
+        arguments.disable_tqdm = True
+        trainer = training.LengthGroupedTrainer(
+            model=training.load_model(settings, data.features["label"].names),
+            args=arguments,
+            train_dataset=data,
+            data_collator=DataCollatorWithPadding(tokenizer),
+            callbacks=[Watch()],
+        )
+        begin = time.perf_counter()
+        trainer.train()
+        return time.perf_counter() - begin
 
 
 def worker(pipe, settings, kind: str, rows: int | None) -> None:
@@ -153,7 +153,7 @@ def compare(asked: argparse.Namespace) -> dict:
     from helpers.files import LessonError
 
     settings = recipes.read_settings(asked)
-    _, _, found = recipes.load(settings, 1)
+    found = len(recipes.load(settings)[0])
     wanted = [found // 4, found // 2, found] if asked.rows is None else sorted(set(asked.rows))
     if wanted and wanted[-1] > found:
         raise LessonError(f"--rows {wanted[-1]:,}: there are only {found:,} training rows. Give that or fewer.")

@@ -36,7 +36,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         "parameters at random, which needs no network; default: the edition's"
     )  # fmt: skip
     parser.add_argument("--dataset", default="", help="a Hub id, ORG/NAME@COMMIT, or a folder; default: the edition's")
-    parser.add_argument("--rows", type=positive(int), default=8192, help="training rows to draw from (%(default)s)")
+    parser.add_argument(
+        "--rows", type=positive(int), default=8192, help="at most so many rows of each recipe's batches (%(default)s)"
+    )
     parser.add_argument(
         "--seconds", type=positive(float), default=30, help="of measured steps for each recipe (%(default)s)"
     )
@@ -84,17 +86,13 @@ def read_settings(asked: argparse.Namespace):
     return course.read(model=model, **form)
 
 
-def load(settings, rows: int):
-    """Return (the first of all tokenized training rows, shuffled; the tokenizer; how many rows there are)."""
+def load(settings):
+    """Return the tokenized training rows and the tokenizer, making them first where they are not there."""
     from helpers import tokenization
-    from helpers.files import LessonError
 
     with contextlib.redirect_stdout(sys.stderr):
         splits, tokenizer = tokenization.prepare(settings)
-    found = len(splits["train"])
-    if rows > found and rows != parse([]).rows:
-        raise LessonError(f"--rows {rows:,}: there are only {found:,} training rows. Give that or fewer.")
-    return splits["train"].shuffle(seed=settings.seed).select(range(min(rows, found))), tokenizer, found
+    return splits["train"], tokenizer
 
 
 def peak_memory() -> int | None:
@@ -137,9 +135,9 @@ def worker(pipe, settings, recipe, rows: int, seconds: float) -> None:
     disable_progress_bars()
     try:
         with contextlib.redirect_stdout(sys.stderr):
-            dataset, tokenizer, _ = load(settings, rows)
+            dataset, tokenizer = load(settings)
             watch = Turns(DataCollatorWithPadding(tokenizer), seconds)
-            speed.build(settings, recipe, dataset, watch).train()
+            speed.build(settings, recipe, dataset, watch, rows).train()
         pipe.send(watch.result() | {"peak_memory_bytes": peak_memory()})
     except Exception as error:
         pipe.send(plain(error))
@@ -204,13 +202,13 @@ def compare(asked: argparse.Namespace) -> dict:
     if asked.device == "cuda" and not torch.cuda.is_available():
         raise LessonError("--device cuda: PyTorch sees no CUDA GPU here. Try --device cpu, or another machine.")
     settings = read_settings(asked)
-    dataset, _, train_rows = load(settings, asked.rows)
+    dataset, _ = load(settings)
     work, device = gpu.training_work(settings), gpu.find_device()
     precision = gpu.machine(settings)["precision"]
     recipes = {"original": speed.ORIGINAL, "dynamic": speed.DYNAMIC, "ours": speed.ours(settings, precision)}
     largest = max(recipe.batch_size for recipe in recipes.values())
     if len(dataset) < largest:
-        raise LessonError(f"{len(dataset)} rows do not fill a batch of {largest}. Give --rows {largest} or more.")
+        raise LessonError(f"The data has {len(dataset)} training rows, and ours needs a batch of {largest}.")
     peaks = {kind: [] for kind in dict.fromkeys(recipe.precision for recipe in recipes.values())}
 
     def measure_peaks():
@@ -226,7 +224,7 @@ def compare(asked: argparse.Namespace) -> dict:
         results[name] |= {
             "useful_flops_per_second": useful,
             "share_of_peak": useful / peak[recipe.precision],
-            "seconds_for_all_epochs": settings.epochs * train_rows / results[name]["samples_per_second"],
+            "seconds_for_all_epochs": settings.epochs * len(dataset) / results[name]["samples_per_second"],
             "recipe": dataclasses.asdict(recipe),
         }
     speeds = {name: result["samples_per_second"] for name, result in results.items()}
@@ -239,10 +237,10 @@ def compare(asked: argparse.Namespace) -> dict:
         "multiplied_parameters": work["multiplied"],
         "dataset": settings.dataset_name,
         "dataset_revision": settings.dataset_revision,
-        "rows": len(dataset),
         "tokens_per_row": statistics.mean(tokenization.lengths(dataset)),
-        "train_rows": train_rows,
+        "train_rows": len(dataset),
         "epochs": settings.epochs,
+        "rows": asked.rows,
         "seconds": asked.seconds,
         "rounds": asked.rounds,
         "peak_flops_per_second": peak,

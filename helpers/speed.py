@@ -84,12 +84,10 @@ def spread(order: list[int], lengths: list[int], batch_size: int) -> list[int]:
 
 
 class OrderedTrainer(Trainer):
-    """A Trainer that takes the rows in a given order, in every epoch."""
-
-    order: list[int]
+    """A Trainer that takes the rows as they stand, in every epoch."""
 
     def _get_train_sampler(self, train_dataset=None):
-        return self.order
+        return torch.utils.data.SequentialSampler(self.train_dataset)
 
 
 class Stopwatch(TrainerCallback):
@@ -149,27 +147,29 @@ def arguments(settings: Settings, recipe: Recipe, folder: Path) -> TrainingArgum
     return made
 
 
-def build(settings: Settings, recipe: Recipe, dataset: Dataset, watch: Stopwatch) -> Trainer:
+def build(settings: Settings, recipe: Recipe, dataset: Dataset, watch: Stopwatch, most_rows: int = 8192) -> Trainer:
     """Return a Trainer that trains by the recipe until the stopwatch ends it.
 
-    The model has random weights: they cost the same time as pretrained ones, and nothing is to be kept.
+    Batches are cut from all rows of the tokenized data set, as in real training; a fair sample of at most `most_rows`
+    in them is used, again and again. The model has random weights: they cost the same time as pretrained ones, and
+    nothing is to be kept.
 
     Raises:
         LessonError: fewer rows than a batch.
     """
-    if len(dataset) < recipe.batch_size:
-        raise LessonError(f"{len(dataset)} rows do not fill a batch of {recipe.batch_size}. Take more rows.")
-    lengths = tokenization.lengths(dataset)
+    size, lengths = recipe.batch_size, tokenization.lengths(dataset)
+    if len(dataset) < size:
+        raise LessonError(f"{len(dataset)} rows do not fill a batch of {size}. Take more rows.")
+    order = spread(row_order(lengths, recipe, settings.seed), lengths, size)[: max(1, most_rows // size) * size]
     model = gpu.untrained_model(settings, gpu.find_device().kind)
     model.set_attn_implementation(recipe.attention)
     trainer = OrderedTrainer(
         model=model,
         args=arguments(settings, recipe, settings.home / "speed"),
-        train_dataset=padded(dataset, watch.collator.tokenizer, recipe, settings),
+        train_dataset=padded(dataset.select(order), watch.collator.tokenizer, recipe, settings),
         data_collator=watch,
         callbacks=[watch],
     )
-    trainer.order = spread(row_order(lengths, recipe, settings.seed), lengths, recipe.batch_size)
     trainer.remove_callback(PrinterCallback)
     return trainer
 

@@ -48,8 +48,9 @@ def test_the_trainer_is_the_one_that_the_recipe_names(tiny, name):
     assert args.warmup_steps == recipe.warmup
     assert trainer.model.config._attn_implementation == recipe.attention
     assert {p.dtype for p in trainer.model.parameters()} == {torch.float32}
-    widths = {len(ids) for ids in trainer.train_dataset["input_ids"]}
-    assert widths == ({settings.max_length} if recipe.padding == "fixed" else set(tokenization.lengths(rows)))
+    widths = [len(ids) for ids in trainer.train_dataset["input_ids"]]
+    expected = [settings.max_length] * 96 if recipe.padding == "fixed" else sorted(tokenization.lengths(rows))
+    assert sorted(widths) == expected
     trainer.train()
     assert not list((settings.home / "speed").glob("checkpoint*")), "nothing is kept"
 
@@ -60,7 +61,9 @@ def test_rows_tokens_and_positions_are_counted_exactly(tiny, name):
     recipe, stopwatch = RECIPES[name], watch(tokenizer)
     trainer = speed.build(settings, recipe, rows, stopwatch)
     trainer.train()
-    lengths = np.array(tokenization.lengths(rows))[trainer.order].reshape(-1, recipe.batch_size)
+    found = np.array(tokenization.lengths(rows))
+    order = speed.spread(speed.row_order(found, recipe, settings.seed), found, recipe.batch_size)
+    lengths = found[order].reshape(-1, recipe.batch_size)
     expected = []
     for step in range(stopwatch.taken):
         batch = lengths[step % len(lengths)]
@@ -81,6 +84,13 @@ def test_training_for_real_begins_with_the_pretrained_weights(tiny, name, capsys
     difference = (table - pretrained).abs().max()
     assert 0 < difference < 0.01
     assert "train_runtime" not in capsys.readouterr().out
+
+
+def test_no_more_rows_are_used_than_asked_for_but_whole_batches(tiny):
+    settings, rows, tokenizer = tiny
+    for most, expected in ((50, 48), (3, 16), (10_000, 96)):
+        trainer = speed.build(settings, speed.DYNAMIC, rows, watch(tokenizer), most)
+        assert len(trainer.train_dataset) == expected
 
 
 def test_ours_is_what_notebook_4_does(tiny):

@@ -41,7 +41,7 @@ def test_defaults_of_pocket(tmp_path):
 def test_defaults_of_full_are_pinned(tmp_path):
     settings = course.read({"LESSON_EDITION": "full", "LESSON_HOME": str(tmp_path)})
     assert (settings.model, settings.dataset) == ("distilbert/distilbert-base-uncased", "stanfordnlp/sst2")
-    assert (settings.epochs, settings.batch_size, settings.learning_rate) == (2, 128, 1.5e-4)
+    assert (settings.epochs, settings.batch_size, settings.learning_rate) == (2, 128, 1e-4)
     for revision in (settings.model_revision, settings.dataset_revision):
         assert re.fullmatch("[0-9a-f]{40}", revision)
 
@@ -123,7 +123,7 @@ def test_a_folder_is_found_from_here_and_from_home(tmp_path, monkeypatch):
 
 def test_a_local_model_is_named_by_its_folder_and_learns_slowly(tmp_path):
     settings = make_settings(tmp_path, model=tiny_model(tmp_path / "mine"))
-    assert (settings.model_name, settings.model_revision, settings.learning_rate) == ("mine", None, 7.5e-5)
+    assert (settings.model_name, settings.model_revision, settings.learning_rate) == ("mine", None, 5e-5)
     assert str(tmp_path) not in str(settings.identity("model"))
 
 

@@ -1,11 +1,12 @@
 # make lesson   run the whole course on this machine       make test   run every check
+# make bench    measure the training recipes on this machine
 # make soak     kill a training 200 times (KILLS=1000 SEED=7 for others)
-# Both make .venv first, with the exact versions of constraints.txt.
+# All make .venv first, with the exact versions of constraints.txt.
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: lesson test soak notebooks check clean
+.PHONY: lesson test bench soak notebooks check clean
 
 lesson: $(VENV)/ready
 	$(RUN) -m helpers lesson
@@ -25,6 +26,10 @@ check: $(VENV)/ready
 # Execute the notebooks in place (pocket edition) and clean their outputs: before committing a changed notebook.
 notebooks: $(VENV)/ready
 	$(RUN) tools/execute_notebooks.py
+
+# Three recipes in turns, with the shipped model and data (benchmarks/README.md): a JSON object.
+bench: $(VENV)/ready
+	$(RUN) benchmarks/recipes.py
 
 $(VENV)/ready: requirements.txt constraints.txt
 	$(PYTHON) -m venv $(VENV)

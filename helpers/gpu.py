@@ -87,6 +87,15 @@ def choose_precision(device: Device, float32: float = 1.0, bfloat16: float = 0.0
     return "fp32", "bfloat16 is not clearly faster than float32 on this CPU"
 
 
+def attention() -> str:
+    """Return the attention implementation that is faster here: "sdpa" on a GPU, "eager" on a CPU.
+
+    With dropout, as in training, PyTorch's scaled_dot_product_attention has no quick kernel for CPUs and falls back to
+    a slow one. Measured: benchmarks/README.md.
+    """
+    return "sdpa" if torch.cuda.is_available() else "eager"
+
+
 def machine(settings: Settings) -> dict:
     """Return what notebook 01 measured on this machine, measuring it now when it did not run here.
 
@@ -115,11 +124,10 @@ def untrained_model(settings: Settings, device: str = "meta"):
         model = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
     if model.num_parameters() >= MOST_PARAMETERS:
         raise too_large(settings, model.num_parameters())
-    return (
-        model
-        if device == "meta"
-        else AutoModelForSequenceClassification.from_config(config, dtype=torch.float32).to(device)
-    )
+    if device == "meta":
+        return model
+    made = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32, attn_implementation=attention())
+    return made.to(device)
 
 
 def training_work(settings: Settings) -> dict:

@@ -1,4 +1,6 @@
-"""Sentences made from figures: the model's card, and notebook 05's conclusion."""
+"""Sentences made from figures: the model's card, notebook 05's conclusion, and what notebook 06's changes gained."""
+
+import itertools
 
 import numpy as np
 
@@ -67,3 +69,29 @@ def conclusion(results: dict, confidence: float, matrix: np.ndarray) -> str:
         "neither positive nor negative, or with another seed (one training run is one sample)."
     )
     return "\n".join(lines)
+
+
+def gains(recipes: dict, measured: dict[str, dict], peaks: dict[str, float]) -> list[str]:
+    """Return a sentence on what each recipe gains over the one before it, made from the numbers alone.
+
+    Args:
+        recipes: `speed.Recipe`s; each differs from the one before in one field. measured: what `speed.measure` returns.
+        peaks: FLOP/s of a large matrix multiplication in each recipe's precision.
+    """
+    said, names = [], list(recipes)
+    for before, name in itertools.pairwise(names):
+        old, new, was, now = recipes[before], recipes[name], measured[before], measured[name]
+        gain = now["samples_per_second"] / was["samples_per_second"]
+        text = f"{name}: {gain:.2f} times as fast" if abs(gain - 1) > 0.05 else f"{name}: no clear gain ({gain:.2f})"
+        if new.padding != old.padding:
+            each = [1 / (1 - result["padding_share"]) for result in (was, now)]
+            why = f"positions computed for one real token went from {each[0]:.2f} to {each[1]:.2f}"
+        elif new.batch_size != old.batch_size:
+            why = f"the fixed costs of a step are shared by {new.batch_size} sentences instead of {old.batch_size}"
+        elif new.precision != old.precision:
+            times = peaks[new.precision] / peaks[old.precision]
+            why = f"a large multiplication in {new.precision} is {times:.1f} times as fast as in {old.precision}"
+        else:
+            why = f"{new.attention} attention instead of {old.attention} computes the same in other pieces"
+        said.append(f"{text}. {why[0].upper()}{why[1:]}.")
+    return said

@@ -21,8 +21,9 @@ EDITIONS = {
         "dataset": "stanfordnlp/sst2@8d51e7e4887a4caaa95b3fbebbf53c0490b58bbb",
         "model": "distilbert/distilbert-base-uncased@12040accade4e8a0f71eabdb258fecc2e7e948be",
         "epochs": 2,
+        "batch_size": 128,
     },
-    "pocket": {"dataset": str(POCKET / "data"), "model": str(POCKET / "model"), "epochs": 2},
+    "pocket": {"dataset": str(POCKET / "data"), "model": str(POCKET / "model"), "epochs": 3, "batch_size": 32},
 }
 NAMES = ("edition", "home", "keep_on_drive", "model", "dataset", "train_rows", "epochs", "seed")
 
@@ -42,7 +43,7 @@ class Settings:
     epochs: int
     seed: int
     learning_rate: float
-    batch_size: int = 32  # sentences per optimizer step, over all processes
+    batch_size: int  # sentences per optimizer step, over all processes
     weight_decay: float = 0.01
     warmup: float = 0.1  # share of the steps in which the learning rate rises
     max_length: int = MAX_LENGTH
@@ -130,13 +131,18 @@ def read(environ=None, **form) -> Settings:
     home = readable_path("LESSON_HOME", str(asked["home"])) if asked["home"] else default_home()
     if str(asked["keep_on_drive"]).lower() not in ("none", "false", "0"):
         home = colab.on_drive(str(asked["home"] or "lesson_home"))
+    # Batch and learning rate were chosen by measuring speed and accuracy together (benchmarks/README.md). Few rows need
+    # small batches, or there are too few steps; a smaller batch needs smaller steps (with the square root); and the
+    # smaller a model, the larger the steps that it stands: the shipped one has 1/18 of DistilBERT's weights.
+    batch_size = defaults["batch_size"]
+    learning_rate = 2e-4 if Path(model).is_relative_to(POCKET) else 1e-4 * (batch_size / 128) ** 0.5
     return Settings(
         edition, why, home / edition, model, model_revision, dataset, dataset_revision,
         train_rows=whole_number("train_rows", asked["train_rows"], None, 16, 10**9),
         epochs=whole_number("epochs", asked["epochs"], defaults["epochs"], 1, 100),
         seed=whole_number("seed", asked["seed"], 42, 1, 2**31 - 1),
-        # The smaller a model, the larger the steps that it stands: the shipped one has 1/18 of DistilBERT's weights.
-        learning_rate=3e-4 if Path(model).is_relative_to(POCKET) else 5e-5,
+        learning_rate=learning_rate,
+        batch_size=batch_size,
         dataset_digest=digest(dataset) if dataset_revision is None else None,
         model_digest=digest(model) if model_revision is None else None,
     )  # fmt: skip

@@ -12,7 +12,7 @@ from helpers import badges
 
 MOST_LINES = 15  # of a code cell, blank ones not counted
 WORDS_A_LINE = 6  # of prose for each line of code, at least
-TRAINING = ("01_gpu_check.ipynb", "04_train.ipynb", "05_evaluate.ipynb")
+TRAINING = ("01_gpu_check.ipynb", "04_train.ipynb", "05_evaluate.ipynb", "06_go_faster.ipynb")
 MACHINE_PATHS = re.compile(r"(?<![\w.])/(?:work|root|home|tmp|Users|usr|opt|mnt|content)/")
 # Before the first cell: let it find no helpers, even where the course is installed.
 HIDE = "import importlib.util as u; find = u.find_spec; u.find_spec = lambda n: None if n == 'helpers' else find(n)\n"
@@ -35,8 +35,8 @@ def outputs(path) -> list[dict]:
     return [output for cell in code_cells(path) for output in cell["outputs"]]
 
 
-def test_there_are_five_notebooks_in_order():
-    names = ["01_gpu_check", "02_load_data", "03_tokenize", "04_train", "05_evaluate"]
+def test_there_are_six_notebooks_in_order():
+    names = ["01_gpu_check", "02_load_data", "03_tokenize", "04_train", "05_evaluate", "06_go_faster"]
     assert [path.stem for path in NOTEBOOKS] == names
 
 

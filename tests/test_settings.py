@@ -35,7 +35,7 @@ def changed(before, after) -> list[str]:
 
 def test_defaults_of_pocket(tmp_path):
     settings = make_settings(tmp_path)
-    assert (settings.edition, settings.epochs, settings.seed, settings.train_rows) == ("pocket", 2, 42, None)
+    assert (settings.edition, settings.epochs, settings.seed, settings.train_rows) == ("pocket", 3, 42, None)
     assert Path(settings.model) == course.POCKET / "model" and Path(settings.dataset) == course.POCKET / "data"
     assert settings.model_revision is None and settings.dataset_revision is None
     assert settings.home == tmp_path / "pocket"
@@ -45,7 +45,7 @@ def test_defaults_of_pocket(tmp_path):
 def test_defaults_of_full_are_pinned(tmp_path):
     settings = course.read({"LESSON_EDITION": "full", "LESSON_HOME": str(tmp_path)})
     assert (settings.model, settings.dataset) == ("distilbert/distilbert-base-uncased", "stanfordnlp/sst2")
-    assert (settings.epochs, settings.learning_rate) == (2, 5e-5)
+    assert (settings.epochs, settings.batch_size, settings.learning_rate) == (2, 128, 1e-4)
     for revision in (settings.model_revision, settings.dataset_revision):
         assert re.fullmatch("[0-9a-f]{40}", revision)
 

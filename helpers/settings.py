@@ -23,7 +23,7 @@ EDITIONS = {
         "epochs": 2,
         "batch_size": 128,
     },
-    "pocket": {"dataset": str(POCKET / "data"), "model": str(POCKET / "model"), "epochs": 3, "batch_size": 32},
+    "pocket": {"dataset": str(POCKET / "data"), "model": str(POCKET / "model"), "epochs": 2, "batch_size": 32},
 }
 NAMES = ("edition", "home", "keep_on_drive", "model", "dataset", "train_rows", "epochs", "seed")
 
@@ -135,7 +135,7 @@ def read(environ=None, **form) -> Settings:
     # small batches, or there are too few steps; a smaller batch needs smaller steps (with the square root); and the
     # smaller a model, the larger the steps that it stands: the shipped one has 1/18 of DistilBERT's weights.
     batch_size = defaults["batch_size"]
-    learning_rate = 2e-4 if Path(model).is_relative_to(POCKET) else 1e-4 * (batch_size / 128) ** 0.5
+    learning_rate = 3e-4 if Path(model).is_relative_to(POCKET) else 1e-4 * (batch_size / 128) ** 0.5
     return Settings(
         edition, why, home / edition, model, model_revision, dataset, dataset_revision,
         train_rows=whole_number("train_rows", asked["train_rows"], None, 16, 10**9),

@@ -113,7 +113,8 @@ def damage(folder: Path) -> str | None:
             return f"{name} is " + ("missing" if found is None else "empty" if found == 0 else "cut short or changed")
     try:
         path = folder / "trainer_state.json"
-        best = state["best_global_step"] or state["global_step"]
+        best = int(state["best_global_step"] or state["global_step"])
+        earlier = best < state["global_step"]
         for path in sorted(folder.glob("*.safetensors")):
             with safe_open(path, "pt"):
                 pass
@@ -122,7 +123,7 @@ def damage(folder: Path) -> str | None:
                 torch.load(path, map_location="cpu", mmap=True, weights_only=True)
     except Exception as error:  # what a file that was tampered with can raise is beyond any list
         return f"{path.name} holds something else than it should ({type(error).__name__})"
-    if best < state["global_step"]:
+    if earlier:
         problem = damage(folder.with_name(f"checkpoint-{best}"))
         return problem and f"the best one before it, checkpoint-{best}, is damaged ({problem})"
     return None

@@ -7,12 +7,14 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support import ROOT
 
+from helpers import files
 from helpers.files import (
     MARK,
     LessonError,
@@ -142,6 +144,22 @@ def write_again_and_again(path, letter: str) -> None:
     """Write one long line of the same letter many times."""
     for _ in range(60):
         write_text(path, letter * 200_000)
+
+
+def test_a_holder_may_take_its_lock_again(tmp_path):
+    with lock(tmp_path / "made"):
+        with lock(tmp_path / "made").acquire(timeout=1):
+            assert lock(tmp_path / "made").is_locked
+        assert lock(tmp_path / "made").is_locked, "the outer one still holds"
+    assert not lock(tmp_path / "made").is_locked
+
+
+def test_the_lock_of_a_folder_on_drive_lies_on_the_machine(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "DRIVE", tmp_path / "drive")
+    with lock(tmp_path / "drive" / "home" / "made") as held:
+        assert not Path(held.lock_file).is_relative_to(tmp_path / "drive")
+        assert lock(tmp_path / "drive" / "home" / "made").is_locked
+        assert not lock(tmp_path / "drive" / "home" / "other").is_locked
 
 
 def test_readers_never_see_a_part_of_a_text(tmp_path):

@@ -1,7 +1,10 @@
 """Settings: where they come from, what is refused, and which of them the files of a stage depend on."""
 
+import importlib.machinery
 import re
 import shutil
+import sys
+import types
 from pathlib import Path
 
 import huggingface_hub.constants
@@ -11,6 +14,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from support import make_settings, tiny_data, tiny_model
 
+from helpers import checkpoints, colab, files
 from helpers import settings as course
 from helpers.files import LessonError
 
@@ -219,3 +223,58 @@ def test_locate_refuses_paths_that_the_system_cannot_read(source):
 def test_a_home_of_an_unknown_user_is_refused():
     with pytest.raises(LessonError):
         course.read({"LESSON_EDITION": "pocket", "LESSON_HOME": "~nobody-of-that-name/lesson"})
+
+
+@pytest.fixture
+def in_colab(tmp_path, monkeypatch):
+    """Make this process believe that it runs in Colab; return the folder where its Drive will be."""
+    place, opened = tmp_path / "drive" / "MyDrive", []
+    drive = types.ModuleType("google.colab.drive")
+    drive.mount = lambda path: (opened.append(path), place.mkdir(parents=True))
+    for name, module in (("google.colab", types.ModuleType("google.colab")), ("google.colab.drive", drive)):
+        module.__spec__ = importlib.machinery.ModuleSpec(name, None)
+        monkeypatch.setitem(sys.modules, name, module)
+    sys.modules["google.colab"].drive = drive
+    if "google" not in sys.modules:
+        monkeypatch.setitem(sys.modules, "google", types.ModuleType("google"))
+    for module in (files, colab, checkpoints):
+        monkeypatch.setattr(module, "DRIVE", place)
+    return place, opened
+
+
+def test_outside_colab_there_is_no_drive(tmp_path):
+    assert not colab.in_colab()
+    with pytest.raises(LessonError, match="keep_on_drive works in Google Colab only.*LESSON_HOME"):
+        course.read({"LESSON_EDITION": "pocket", "LESSON_HOME": str(tmp_path)}, keep_on_drive=True)
+
+
+@pytest.mark.parametrize("home", ["", "mine"])
+def test_keep_on_drive_puts_home_on_the_drive(in_colab, monkeypatch, home):
+    place, opened = in_colab
+    monkeypatch.setenv("LESSON_EDITION", "pocket")
+    monkeypatch.delenv("LESSON_HOME", raising=False)
+    settings = course.start(keep_on_drive=True, home=home)
+    assert settings.home == place / (home or "lesson_home") / "pocket"
+    assert opened == [str(place.parent)], "it is opened once"
+    course.start(keep_on_drive=True, home=home)
+    assert len(opened) == 1
+    assert "about 45 seconds at most" in checkpoints.Run(settings, "fp32").at_risk()
+
+
+@pytest.mark.parametrize("value", [False, "False", "0", "", None])
+def test_without_it_nothing_is_on_the_drive_and_the_risk_is_named(in_colab, tmp_path, value):
+    settings = course.read({"LESSON_EDITION": "pocket", "LESSON_HOME": str(tmp_path / "home")}, keep_on_drive=value)
+    assert settings.home == tmp_path / "home" / "pocket"
+    risk = checkpoints.Run(settings, "fp32").at_risk()
+    assert "everything on it is lost" in risk and "keep_on_drive" in risk
+
+
+def test_a_drive_that_does_not_open_is_a_lesson_error(in_colab, monkeypatch):
+    def refuse(path):
+        raise ValueError("mount failed")
+
+    monkeypatch.setattr(sys.modules["google.colab.drive"], "mount", refuse)
+    with pytest.raises(
+        LessonError, match=r"Google Drive did not open \(mount failed\).*allow it, or set keep_on_drive"
+    ):
+        colab.mount_drive()

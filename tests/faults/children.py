@@ -7,6 +7,7 @@ kill itself at tick number n, or the test kills it when a time has passed; `Chil
 """
 
 import contextlib
+import functools
 import gc
 import json
 import math
@@ -58,8 +59,12 @@ class Child:
 
     def kill(self) -> None:
         """Kill it, now, for real."""
+        self.signal(signal.SIGKILL)
+
+    def signal(self, number: int) -> None:
+        """Send it a signal, if it still runs."""
         with contextlib.suppress(ProcessLookupError):
-            os.kill(self.pid, signal.SIGKILL)
+            os.kill(self.pid, number)
 
     def until(self, true, timeout: float = 60) -> bool:
         """Wait until true() or until the child has ended; return whether true() was seen."""
@@ -130,7 +135,8 @@ class Nursery:
             kill: the tick at which it kills itself: a number, or (phase, steps taken, number among those).
             limit: bytes; no file can grow larger.
             interrupt: steps after which KeyboardInterrupt is raised, once.
-            again: after it, run the same trainer again in the same process.
+            stop: steps after which it stops, until it gets SIGCONT.
+            again: after KeyboardInterrupt, run the same trainer again in the same process.
             memory: the most rows that "fit into the GPU"; `where` ("forward" or "backward") fails with more.
             trace: a file into which each tick is written as a line: phase and steps taken.
         """
@@ -285,6 +291,8 @@ def work(request: dict) -> None:
     def on_step_end(self, args, state, control, **more):
         clock.steps = state.global_step
         clock.tick()
+        if request.get("stop") == state.global_step:
+            os.kill(os.getpid(), signal.SIGSTOP)
         if request.get("interrupt") == state.global_step:
             request["interrupt"] = None
             raise KeyboardInterrupt
@@ -326,6 +334,7 @@ def small_memory(rows: int, where: str) -> None:
     inner, loss_of = Model.forward, torch.Tensor.backward
     seen = [0]
 
+    @functools.wraps(inner)  # the Trainer reads its signature
     def forward(self, input_ids=None, **more):
         seen[0] = len(input_ids)
         if self.training and where == "forward" and len(input_ids) > rows:

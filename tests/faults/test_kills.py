@@ -1,19 +1,23 @@
 """A training that is killed at any moment, and run again, ends with the very same model."""
 
+import contextlib
 import os
+import platform
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
-from children import Nursery
-from soak import EPOCHS, ROWS, Calm, outcome, soak
+import torch
+from soak import EPOCHS, ROWS, outcome, shared, soak
 from support import ROOT, clean_environ, run, tiny_data, tiny_model
 
 from helpers.checkpoints import MANIFEST
-from helpers.files import read_json
+from helpers.files import read_json, write_json
 
 KILLS, SEED = 24, 4
 HALF = 5  # steps in an epoch
@@ -22,16 +26,15 @@ ONE = ("-m", "helpers", "train")
 
 
 @pytest.fixture(scope="module")
-def nursery(tmp_path_factory):
-    """Start the process that forks trainings."""
-    with Nursery(tmp_path_factory.mktemp("nursery")) as started:
-        yield started
+def nursery():
+    """Return the process that forks trainings."""
+    return shared()[0]
 
 
 @pytest.fixture(scope="module")
-def calm(nursery, tmp_path_factory):
-    """Train undisturbed."""
-    return Calm(nursery, tmp_path_factory.mktemp("calm"))
+def calm():
+    """Return the undisturbed trainings."""
+    return shared()[1]
 
 
 def test_the_undisturbed_training_is_what_the_kills_need(calm):
@@ -56,13 +59,14 @@ def test_kills_at_random_moments_lose_nothing(nursery, calm, capsys):
 @pytest.mark.parametrize(
     ("phase", "steps", "last", "goes_on_after"),
     [
-        ("training", 2, True, 1),  # the middle of epoch 1
+        ("training", 2, False, 1),  # the middle of epoch 1: a step is done, nothing of it saved
+        ("training", 2, True, 2),  # the next one is computed, but not taken yet
         ("saving", 3, True, 2),
         ("evaluating", HALF, False, HALF - 1),  # all steps of epoch 1 done; not yet measured
         ("evaluating", HALF, True, HALF - 1),
         ("sealing", HALF, True, HALF),  # the checkpoint of the epoch is whole, the old ones are still there
         ("rotating", HALF, True, HALF),
-        ("training", HALF + 3, True, HALF + 2),  # the middle of epoch 2
+        ("training", HALF + 3, False, HALF + 2),  # the middle of epoch 2
         ("evaluating", 2 * HALF, True, 2 * HALF - 1),
         ("best", 2 * HALF, False, 2 * HALF),
         ("keeping", 2 * HALF, True, 2 * HALF),
@@ -90,7 +94,7 @@ def test_the_stop_button_and_the_same_cell_again(nursery, calm, tmp_path, steps)
 def test_the_stop_button_before_the_first_checkpoint(nursery, calm, tmp_path):
     home = shutil.copytree(calm.prepared, tmp_path / "home")
     child = nursery.train(home, interrupt=2, again=True, **calm.what["fp32"] | {"every": 1000})
-    assert child.status == 2 and "run all cells from Step 11 on" in child.said().splitlines()[-1]
+    assert child.status == 2 and "LessonError: This trainer has already begun" in child.said()
     assert "Traceback" not in child.said()
     child = nursery.train(home, **calm.what["fp32"])
     assert child.status == 0 and outcome(home) == calm.wanted["fp32"]
@@ -99,66 +103,80 @@ def test_the_stop_button_before_the_first_checkpoint(nursery, calm, tmp_path):
 def test_the_courses_own_clock_saves_once_an_epoch_when_epochs_are_short(nursery, calm, tmp_path):
     home = shutil.copytree(calm.prepared, tmp_path / "home")
     what = calm.what["fp32"] | {"every": None}
-    child = nursery.start(home, **what)
-    assert child.until(lambda: child.slots[2] > HALF)
-    child.kill()
-    child.wait()
+    assert nursery.train(home, kill=("training", HALF + 2, 1), **what).status == -signal.SIGKILL
     assert nursery.train(home, **what).said().count(f"Continuing after step {HALF} of") == 1
     assert outcome(home) == calm.wanted["fp32"]
 
 
 @pytest.fixture(scope="module")
 def commands(tmp_path_factory):
-    """Run `python -m helpers train` and `accelerate launch -m helpers train`, killed once each; return what was left.
+    """Run `python -m helpers train` and `accelerate launch -m helpers train`: undisturbed, and killed and run again.
 
-    {"one" or "two": (results undisturbed, results of the killed one, what the second run printed)}
+    Returns {"one" or "two": (what the undisturbed one left, what the killed one left, what its second run printed)}.
     """
     folder = tmp_path_factory.mktemp("commands")
+    source = tiny_model(folder / "tiny"), tiny_data(folder / "data", train=960)
     values = {"LESSON_EDITION": "pocket", "LESSON_EPOCHS": 4, "OMP_NUM_THREADS": 1}
-    values |= {"LESSON_MODEL": tiny_model(folder / "tiny"), "LESSON_DATASET": tiny_data(folder / "data", train=640)}
-    pipe, found, machine = subprocess.PIPE, {}, None
-    for name, command in (("one", ONE), ("two", TWO)):
-        homes = [folder / f"{name}-calm", folder / f"{name}-killed"]
-        for home in homes:
-            home.mkdir()
-            if machine:  # measured once, so that all train in the same precision
-                (home / "lesson_home" / "pocket").mkdir(parents=True)
-                shutil.copy(machine, home / "lesson_home" / "pocket")
-        done = run(*command, cwd=ROOT, env=clean_environ(homes[0], **values), timeout=200)
+    values |= dict(zip(("LESSON_MODEL", "LESSON_DATASET"), source, strict=True))
+    machine = {"device": f"CPU ({platform.machine()}), 1 threads", "torch": torch.__version__, "threads": 1}
+
+    def home(name: str):
+        home = folder / name
+        write_json(home / "lesson_home" / "pocket" / "machine.json", machine | {"precision": "fp32", "why": "a test"})
+        return home, clean_environ(home, **values)
+
+    def undisturbed(name: str, command: tuple):
+        place, environ = home(f"{name}-calm")
+        done = run(*command, cwd=ROOT, env=environ, timeout=200)
         assert done.returncode == 0, done.stderr[-3000:]
-        if not machine:
-            machine = homes[0] / "lesson_home" / "pocket" / "machine.json"
-            (homes[1] / "lesson_home" / "pocket").mkdir(parents=True)
-            shutil.copy(machine, homes[1] / "lesson_home" / "pocket")
-        environ = clean_environ(homes[1], **values)
-        process = subprocess.Popen(
-            [sys.executable, *command], stdout=pipe, stderr=pipe, text=True, cwd=ROOT, env=environ,
-            start_new_session=True,
-        )  # fmt: skip
-        try:
-            kill_after_a_checkpoint(process, homes[1] / "lesson_home" / "pocket" / "checkpoints")
-        finally:
-            process.communicate(timeout=60)
-        assert not (homes[1] / "lesson_home" / "pocket" / "model").exists(), "it was killed before its end"
+        return left(place)
+
+    def disturbed(name: str, command: tuple):
+        place, environ = home(f"{name}-killed")
+        options = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": ROOT, "env": environ}
+        with subprocess.Popen([sys.executable, *command], **options) as process:
+            kill_after_a_checkpoint(process.pid, place / "lesson_home" / "pocket" / "checkpoints")
+        assert not (place / "lesson_home" / "pocket" / "model").exists(), "it was killed before its end"
         again = run(*command, cwd=ROOT, env=environ, timeout=200)
         assert again.returncode == 0, again.stderr[-3000:]
-        found[name] = [outcome(home / "lesson_home") for home in homes] + [again.stdout]
-        found[name] += [read_json(home / "lesson_home" / "pocket" / "results.json")["accuracy"] for home in homes]
+        return left(place), again.stdout
+
+    def left(place):
+        results = read_json(place / "lesson_home" / "pocket" / "results.json")
+        return outcome(place / "lesson_home") | {"accuracy": results["accuracy"]}
+
+    found = {}
+    for name, command in (("one", ONE), ("two", TWO)):
+        with ThreadPoolExecutor(2) as pool:
+            calm, killed = pool.submit(undisturbed, name, command), pool.submit(disturbed, name, command)
+        found[name] = calm.result(), *killed.result()
     return found
 
 
-def kill_after_a_checkpoint(process, folder) -> None:
+def family(pid: int) -> list[int]:
+    """Return the ids of a process and of all that it has started (a launcher's workers are in groups of their own)."""
+    parents = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            parents[int(path.parent.name)] = int(path.read_text().rpartition(")")[2].split()[1])
+    members = [pid]
+    for member in members:
+        members += [child for child, parent in parents.items() if parent == member]
+    return members
+
+
+def kill_after_a_checkpoint(pid: int, folder: Path) -> None:
     """Kill a command and all that it has started, as soon as a checkpoint is whole."""
-    limit = time.monotonic() + 100
-    while not list(folder.glob(f"main-*/checkpoint-*/{MANIFEST}")):
-        assert process.poll() is None and time.monotonic() < limit, process.stderr.read()[-3000:]
-        time.sleep(0.001)
-    os.killpg(process.pid, signal.SIGKILL)
+    limit = time.monotonic() + 150
+    while not list(folder.glob(f"main-*/checkpoint-*/{MANIFEST}")) and time.monotonic() < limit:
+        time.sleep(0.002)
+    for member in family(pid):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(member, signal.SIGKILL)
 
 
 @pytest.mark.parametrize("name", ["one", "two"])
 def test_the_command_continues_on_one_and_on_two_processes(commands, name):
-    calm, killed, said, accuracy, other = commands[name]
+    calm, killed, said = commands[name]
     assert said.count("Continuing after step") == 1 and "from checkpoint-" in said
-    assert killed == calm and other == accuracy
-    assert len(killed["development_accuracy_by_epoch"]) == 4
+    assert killed == calm and len(killed["development_accuracy_by_epoch"]) == 4

@@ -135,7 +135,8 @@ class Nursery:
             kill: the tick at which it kills itself: a number, or (phase, steps taken, number among those).
             limit: bytes; no file can grow larger.
             interrupt: steps after which KeyboardInterrupt is raised, once.
-            again: after it, run the same trainer again in the same process.
+            stop: steps after which it stops, until it gets SIGCONT.
+            again: after KeyboardInterrupt, run the same trainer again in the same process.
             memory: the most rows that "fit into the GPU"; `where` ("forward" or "backward") fails with more.
             trace: a file into which each tick is written as a line: phase and steps taken.
         """
@@ -290,6 +291,8 @@ def work(request: dict) -> None:
     def on_step_end(self, args, state, control, **more):
         clock.steps = state.global_step
         clock.tick()
+        if request.get("stop") == state.global_step:
+            os.kill(os.getpid(), signal.SIGSTOP)
         if request.get("interrupt") == state.global_step:
             request["interrupt"] = None
             raise KeyboardInterrupt

@@ -6,7 +6,9 @@ that nobody disturbed. Exit status 0 only then.
 """
 
 import argparse
+import atexit
 import collections
+import functools
 import hashlib
 import random
 import re
@@ -77,6 +79,16 @@ class Calm:
     def tick(self, phase: str, steps: int, last: bool = False) -> tuple[str, int, int]:
         """Name the first (or last) tick of a phase after so many steps, for `Nursery.start`."""
         return phase, steps, self.ticks["prepared"].count((phase, steps)) if last else 1
+
+
+@functools.cache
+def shared() -> tuple[Nursery, Calm]:
+    """Return one nursery and its undisturbed trainings for all test files of this process; gone when it ends."""
+    folder = Path(tempfile.mkdtemp(prefix="kills-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    nursery = Nursery(folder / "logs")
+    atexit.register(nursery.__exit__)
+    return nursery, Calm(nursery, folder)
 
 
 @dataclass

@@ -4,34 +4,27 @@ import shutil
 import signal
 
 import pytest
-from children import Nursery
-from soak import Calm, outcome
+from soak import outcome, shared
 
 from helpers import checkpoints
 
 
 @pytest.fixture(scope="module")
-def nursery(tmp_path_factory):
-    """Start the process that forks trainings."""
-    with Nursery(tmp_path_factory.mktemp("nursery")) as started:
-        yield started
+def nursery():
+    """Return the process that forks trainings."""
+    return shared()[0]
 
 
 @pytest.fixture(scope="module")
-def calm(nursery, tmp_path_factory):
-    """Train undisturbed."""
-    return Calm(nursery, tmp_path_factory.mktemp("calm"))
+def calm():
+    """Return the undisturbed trainings."""
+    return shared()[1]
 
 
 def runs(home):
     """Return the runs' folders below home, in order."""
     folder = home / "pocket" / "checkpoints"
     return sorted(path for path in folder.glob("main-*") if path.is_dir()) if folder.is_dir() else []
-
-
-def pause(child) -> None:
-    """Stop a child until `go_on`."""
-    child.signal(signal.SIGSTOP)
 
 
 def go_on(child) -> None:
@@ -44,10 +37,10 @@ def test_two_at_once_both_finish_with_the_same_model(nursery, calm, tmp_path, st
     home = tmp_path / "home"
     if start == "prepared":
         shutil.copytree(calm.prepared, home)
-    first, second = (nursery.start(home, **calm.what["fp32"]) for _ in range(2))
-    assert first.until(lambda: first.slots[2] >= 2)
-    pause(first)  # in the middle of its training, so that they certainly overlap
+    first = nursery.start(home, stop=3, **calm.what["fp32"])  # so that they certainly overlap
+    second = nursery.start(home, **calm.what["fp32"])
     assert second.wait() == 0, second.said()
+    assert first.until(lambda: first.slots[2] == 3)
     assert outcome(home) == calm.wanted["fp32"]
     (left,) = runs(home)
     assert checkpoints.saved(left), "the first one's checkpoints are still there"
@@ -59,9 +52,8 @@ def test_two_at_once_both_finish_with_the_same_model(nursery, calm, tmp_path, st
 
 def test_a_third_continues_the_work_of_a_dead_one(nursery, calm, tmp_path):
     home = shutil.copytree(calm.prepared, tmp_path / "home")
-    first = nursery.start(home, **calm.what["fp32"])
-    assert first.until(lambda: first.slots[2] >= 2)
-    pause(first)
+    first = nursery.start(home, stop=3, **calm.what["fp32"])
+    assert first.until(lambda: first.slots[2] == 3)
     second = nursery.train(home, kill=calm.tick("training", 7, last=True), **calm.what["fp32"])
     assert second.status == -9 and len(runs(home)) == 2
     third = nursery.train(home, **calm.what["fp32"])
@@ -75,9 +67,8 @@ def test_a_third_continues_the_work_of_a_dead_one(nursery, calm, tmp_path):
 def test_a_killed_one_whose_folder_is_not_the_first_is_continued(nursery, calm, tmp_path):
     """The first one finishes and clears away; the second one's work lies in a folder with a higher number."""
     home = shutil.copytree(calm.prepared, tmp_path / "home")
-    first = nursery.start(home, **calm.what["fp32"])
-    assert first.until(lambda: first.slots[2] >= 2)
-    pause(first)
+    first = nursery.start(home, stop=3, **calm.what["fp32"])
+    assert first.until(lambda: first.slots[2] == 3)
     second = nursery.train(home, kill=calm.tick("training", 7, last=True), **calm.what["fp32"])
     assert second.status == -9
     go_on(first)
@@ -91,7 +82,7 @@ def test_a_killed_holder_blocks_nobody(nursery, calm, tmp_path):
     """Killed while it holds the lock of the data and the other one waits for it."""
     first = nursery.start(tmp_path, **calm.what["fp32"])
     assert first.until(lambda: first.phase == "preparing" and (tmp_path / "pocket" / ".data.lock").exists())
-    pause(first)
+    first.signal(signal.SIGSTOP)
     second = nursery.start(tmp_path, **calm.what["fp32"])
     assert second.until(lambda: second.phase == "preparing")
     first.kill()

@@ -9,10 +9,9 @@ import signal
 
 import pytest
 import torch
-from children import Nursery
 from datasets import load_dataset
 from safetensors.torch import save_file
-from soak import Calm, outcome
+from soak import outcome, shared
 from support import make_settings, sst2_like, tiny_tokenizer
 
 from helpers import checkpoints, data, tokenization
@@ -20,16 +19,15 @@ from helpers.files import LessonError, is_complete, is_disk_full, read_json, rep
 
 
 @pytest.fixture(scope="module")
-def nursery(tmp_path_factory):
-    """Start the process that forks trainings."""
-    with Nursery(tmp_path_factory.mktemp("nursery")) as started:
-        yield started
+def nursery():
+    """Return the process that forks trainings."""
+    return shared()[0]
 
 
 @pytest.fixture(scope="module")
-def calm(nursery, tmp_path_factory):
-    """Train undisturbed."""
-    return Calm(nursery, tmp_path_factory.mktemp("calm"))
+def calm():
+    """Return the undisturbed trainings."""
+    return shared()[1]
 
 
 @pytest.fixture

@@ -13,8 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from children import Nursery
-from soak import EPOCHS, ROWS, Calm, outcome, soak
+from soak import EPOCHS, ROWS, outcome, shared, soak
 from support import ROOT, clean_environ, run, tiny_data, tiny_model
 
 from helpers.checkpoints import MANIFEST
@@ -27,16 +26,15 @@ ONE = ("-m", "helpers", "train")
 
 
 @pytest.fixture(scope="module")
-def nursery(tmp_path_factory):
-    """Start the process that forks trainings."""
-    with Nursery(tmp_path_factory.mktemp("nursery")) as started:
-        yield started
+def nursery():
+    """Return the process that forks trainings."""
+    return shared()[0]
 
 
 @pytest.fixture(scope="module")
-def calm(nursery, tmp_path_factory):
-    """Train undisturbed."""
-    return Calm(nursery, tmp_path_factory.mktemp("calm"))
+def calm():
+    """Return the undisturbed trainings."""
+    return shared()[1]
 
 
 def test_the_undisturbed_training_is_what_the_kills_need(calm):
@@ -105,10 +103,7 @@ def test_the_stop_button_before_the_first_checkpoint(nursery, calm, tmp_path):
 def test_the_courses_own_clock_saves_once_an_epoch_when_epochs_are_short(nursery, calm, tmp_path):
     home = shutil.copytree(calm.prepared, tmp_path / "home")
     what = calm.what["fp32"] | {"every": None}
-    child = nursery.start(home, **what)
-    assert child.until(lambda: child.slots[2] > HALF)
-    child.kill()
-    child.wait()
+    assert nursery.train(home, kill=("training", HALF + 2, 1), **what).status == -signal.SIGKILL
     assert nursery.train(home, **what).said().count(f"Continuing after step {HALF} of") == 1
     assert outcome(home) == calm.wanted["fp32"]
 

@@ -5,8 +5,8 @@ import shutil
 
 import pytest
 import torch
-from children import Nursery
 from safetensors.torch import load_file
+from soak import shared
 from support import make_settings, tiny_data, tiny_model
 
 from helpers import gpu
@@ -16,10 +16,9 @@ ROWS = 150  # four batches of 32 and one of 22
 
 
 @pytest.fixture(scope="module")
-def nursery(tmp_path_factory):
-    """Start the process that forks trainings."""
-    with Nursery(tmp_path_factory.mktemp("nursery")) as started:
-        yield started
+def nursery():
+    """Return the process that forks trainings."""
+    return shared()[0]
 
 
 @pytest.fixture(scope="module")

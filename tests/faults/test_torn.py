@@ -6,8 +6,7 @@ import shutil
 
 import pytest
 import torch
-from children import Nursery
-from soak import Calm, outcome
+from soak import outcome, shared
 from support import make_settings, tiny_data, tiny_model
 
 from helpers import checkpoints
@@ -28,16 +27,15 @@ SAVED = (5, 8, 9)  # the checkpoints that are there: the best one, and the two n
 
 
 @pytest.fixture(scope="module")
-def nursery(tmp_path_factory):
-    """Start the process that forks trainings."""
-    with Nursery(tmp_path_factory.mktemp("nursery")) as started:
-        yield started
+def nursery():
+    """Return the process that forks trainings."""
+    return shared()[0]
 
 
 @pytest.fixture(scope="module")
-def calm(nursery, tmp_path_factory):
-    """Train undisturbed."""
-    return Calm(nursery, tmp_path_factory.mktemp("calm"))
+def calm():
+    """Return the undisturbed trainings."""
+    return shared()[1]
 
 
 @pytest.fixture(scope="module")

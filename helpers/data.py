@@ -13,7 +13,7 @@ from sklearn.pipeline import make_pipeline
 
 from helpers.columns import standard_columns
 from helpers.errors import POCKET, explain, first_line, unreadable_data
-from helpers.files import LessonError, is_complete, lock, read_json, replace_folder, write_json
+from helpers.files import LessonError, is_complete, lock, read_json, replace_folder, room_for, write_json
 from helpers.settings import Settings
 
 DEVELOPMENT_ROWS = 1000  # sentences held out of train where the data brings no development split
@@ -161,25 +161,19 @@ def keep(settings: Settings, splits: DatasetDict, report: dict) -> Path:
     """
     folder = settings.home / "data"
     check_revision(splits, settings)
-    with lock(folder):
-        save(settings, splits, report)
-    return folder
-
-
-def save(settings: Settings, splits: DatasetDict, report: dict) -> None:
-    """Write what `keep` keeps; the caller holds the lock."""
-    with replace_folder(settings.home / "data", settings.identity("data")) as aside:
+    with lock(folder), replace_folder(folder, settings.identity("data")) as aside:
         splits.save_to_disk(str(aside))
         write_json(aside / "split.json", report)
+    return folder
 
 
 def prepare(settings: Settings) -> DatasetDict:
     """Return the splits that notebook 02 left; make them first when they are not there. Says which."""
     folder = settings.home / "data"
-    with lock(folder):
+    with lock(folder), room_for("the data", settings.home):
         if not is_complete(folder, settings.identity("data")):
             print("Notebook 02 has left no data for these settings: preparing it now.")
-            save(settings, *split(standard_columns(open_dataset(settings)), settings))
+            keep(settings, *split(standard_columns(open_dataset(settings)), settings))
         return load_from_disk(str(folder))
 
 

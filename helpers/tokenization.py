@@ -9,7 +9,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from helpers import data
-from helpers.files import is_complete, lock, replace_folder
+from helpers.files import is_complete, lock, replace_folder, room_for
 from helpers.pretrained import check_tokenizer
 from helpers.settings import Settings
 
@@ -96,9 +96,8 @@ def prepare(settings: Settings) -> tuple[DatasetDict, PreTrainedTokenizerBase]:
     """Return the tokenized splits that notebook 03 left (made when they are not there) and the tokenizer."""
     folder, tokenizer = settings.home / "tokenized", load_tokenizer(settings)
     splits = data.prepare(settings)
-    with lock(folder):
+    with lock(folder), room_for("the token ids", settings.home):
         if not is_complete(folder, settings.identity("tokenized")):
             print("Notebook 03 has left no token ids for these settings: tokenizing now.")
-            with replace_folder(folder, settings.identity("tokenized")) as aside:
-                tokenize(splits, tokenizer, settings).save_to_disk(str(aside))
+            keep(settings, tokenize(splits, tokenizer, settings))
         return load_from_disk(str(folder)), tokenizer

@@ -12,7 +12,7 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from transformers import AutoModelForSequenceClassification, DataCollatorWithPadding, TrainingArguments
 
-from helpers import checkpoints, gpu, report, tokenization
+from helpers import checkpoints, gpu, report, resumable, tokenization
 from helpers.files import is_complete, lock, read_json, replace_folder, write_json, write_text
 from helpers.settings import Settings
 
@@ -24,7 +24,7 @@ def processes() -> PartialState:
     return PartialState(cpu=not torch.cuda.is_available())
 
 
-class LengthGroupedTrainer(checkpoints.ResumableTrainer):
+class LengthGroupedTrainer(resumable.ResumableTrainer):
     """A Trainer whose training batches hold sentences of similar length, in an order fixed by seed and epoch."""
 
     def _get_train_sampler(self, train_dataset=None):

@@ -260,7 +260,7 @@ def work(request: dict) -> None:
     import torch
     from transformers import Trainer
 
-    from helpers import checkpoints, gpu, settings, tokenization, training
+    from helpers import checkpoints, gpu, resumable, settings, tokenization, training
 
     torch.set_num_threads(1)
     quick = gpu.median_seconds
@@ -270,7 +270,7 @@ def work(request: dict) -> None:
     asked = settings.read({"LESSON_HOME": request["home"], "LESSON_EDITION": "pocket"} | environ)
     gpu.machine = lambda _: {"precision": request.get("precision", "fp32"), "device": "the test's"}
     if request.get("every") is not None:
-        checkpoints.SAVE_EVERY, checkpoints.MOST_OF_THE_TIME = request["every"], math.inf
+        checkpoints.SAVE_EVERY, resumable.MOST_OF_THE_TIME = request["every"], math.inf
     if request.get("memory"):
         small_memory(request["memory"], request.get("where", "forward"))
     if request.get("limit"):
@@ -280,13 +280,13 @@ def work(request: dict) -> None:
     for owner, name, phase in (
         (tokenization, "prepare", "preparing"), (gpu, "predict", "predicting"), (checkpoints.Run, "newest", "looking"),
         (Trainer, "_inner_training_loop", "training"), (checkpoints, "seal", "sealing"),
-        (checkpoints.ResumableTrainer, "_save_checkpoint", "rotating"), (Trainer, "_save_checkpoint", "saving"),
+        (resumable.ResumableTrainer, "_save_checkpoint", "rotating"), (Trainer, "_save_checkpoint", "saving"),
         (Trainer, "_evaluate", "evaluating"), (training, "best_model", "best"), (training, "keep", "keeping"),
         (checkpoints.Run, "clear", "clearing"), (Trainer, "training_step", "training"),
     ):  # fmt: skip
         clock.watch(owner, name, phase)
 
-    counted = checkpoints.SaveByTheClock.on_step_end
+    counted = resumable.SaveByTheClock.on_step_end
 
     def on_step_end(self, args, state, control, **more):
         clock.steps = state.global_step
@@ -298,7 +298,7 @@ def work(request: dict) -> None:
             raise KeyboardInterrupt
         return counted(self, args, state, control, **more)
 
-    checkpoints.SaveByTheClock.on_step_end = on_step_end
+    resumable.SaveByTheClock.on_step_end = on_step_end
     if request.get("again"):
         again(asked)
     sys.addaudithook(clock.audit)
@@ -311,9 +311,9 @@ def again(asked) -> None:
     """Let a training that is interrupted be run again by the same trainer, as a notebook's cell is."""
     import transformers
 
-    from helpers import checkpoints
+    from helpers import checkpoints, resumable
 
-    inner = checkpoints.ResumableTrainer.train
+    inner = resumable.ResumableTrainer.train
 
     def train(self, resume_from_checkpoint=None):
         try:
@@ -323,7 +323,7 @@ def again(asked) -> None:
             transformers.set_seed(asked.seed)
             return inner(self, checkpoints.Run(asked, "bf16" if self.args.bf16 else "fp32").newest())
 
-    checkpoints.ResumableTrainer.train = train
+    resumable.ResumableTrainer.train = train
 
 
 def small_memory(rows: int, where: str) -> None:

@@ -16,6 +16,7 @@ from helpers.settings import Settings
 # A precision must beat float32 by this factor in a matrix multiplication on a CPU before training uses it:
 # with bfloat16 instructions it is two to three times as fast, without them slower, so that 1.5 tells the two apart.
 WORTH_IT = 1.5
+EAGER_FROM = 64  # rows in a batch, on a CPU
 
 
 @dataclass(frozen=True)
@@ -87,13 +88,13 @@ def choose_precision(device: Device, float32: float = 1.0, bfloat16: float = 0.0
     return "fp32", "bfloat16 is not clearly faster than float32 on this CPU"
 
 
-def attention() -> str:
-    """Return the attention implementation that is faster here: "sdpa" on a GPU, "eager" on a CPU.
+def attention(batch_size: int) -> str:
+    """Return the attention implementation that trains faster here: "eager" on a CPU with large batches, else "sdpa".
 
-    With dropout, as in training, PyTorch's scaled_dot_product_attention has no quick kernel for CPUs and falls back to
-    a slow one. Measured: benchmarks/README.md.
+    With dropout PyTorch's scaled_dot_product_attention has no quick kernel for CPUs, and what it falls back to is slow
+    for many rows. Measured with batches of 32 to 256: benchmarks/README.md.
     """
-    return "sdpa" if torch.cuda.is_available() else "eager"
+    return "eager" if not torch.cuda.is_available() and batch_size >= EAGER_FROM else "sdpa"
 
 
 def machine(settings: Settings) -> dict:
@@ -126,8 +127,8 @@ def untrained_model(settings: Settings, device: str = "meta"):
         raise too_large(settings, model.num_parameters())
     if device == "meta":
         return model
-    made = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32, attn_implementation=attention())
-    return made.to(device)
+    options = {"dtype": torch.float32, "attn_implementation": attention(settings.batch_size)}
+    return AutoModelForSequenceClassification.from_config(config, **options).to(device)
 
 
 def training_work(settings: Settings) -> dict:

@@ -50,7 +50,7 @@ DYNAMIC = Recipe(padding="batch")  # what most courses do
 def ours(settings: Settings, precision: str) -> Recipe:
     """Return what notebook 04 does under these settings, on a machine with this precision."""
     return Recipe(
-        settings.batch_size, "grouped", precision, gpu.attention(),
+        settings.batch_size, "grouped", precision, gpu.attention(settings.batch_size),
         settings.learning_rate, settings.warmup, settings.weight_decay,
     )  # fmt: skip
 

@@ -37,8 +37,9 @@ def load_model(settings: Settings, classes: list[str]):
     """Return the pretrained model in float32 with a new head that has one output a class."""
     names = dict(enumerate(classes))
     return AutoModelForSequenceClassification.from_pretrained(
-        settings.model, revision=settings.model_revision, dtype=torch.float32, attn_implementation=gpu.attention(),
-        use_safetensors=True, id2label=names, label2id={name: number for number, name in names.items()},
+        settings.model, revision=settings.model_revision, dtype=torch.float32, use_safetensors=True,
+        attn_implementation=gpu.attention(settings.batch_size),
+        id2label=names, label2id={name: number for number, name in names.items()},
     )  # fmt: skip
 
 

@@ -119,3 +119,10 @@ def test_predict_is_kept_and_made_again_for_other_settings(tmp_path, settings):
     other = gpu.predict(again)
     assert other["work"]["steps"] == 15 and other["step_seconds"] != first["step_seconds"]
     assert gpu.predict(again) == other == read_json(settings.home / "prediction.json")
+
+
+def test_attention_follows_the_processor_and_the_batch(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert [gpu.attention(size) for size in (16, 32, 64, 128)] == ["sdpa", "sdpa", "eager", "eager"]
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert gpu.attention(128) == "sdpa"

@@ -115,7 +115,7 @@ def test_no_room_for_data_or_tokens_leaves_the_old_ones(tmp_path, calm, full):
     rows = data.prepare(old)
     full(3000)
     with pytest.raises(LessonError, match=r"no room for data in .*What was there before is whole"):
-        data.save(new, rows, {})
+        data.keep(new, rows, {})
     with pytest.raises(LessonError, match=r"no room for tokenized in .*What was there before is whole"):
         tokenization.keep(new, tokenized)
     for stage in ("data", "tokenized"):

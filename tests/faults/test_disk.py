@@ -6,10 +6,11 @@ The disk is "full" because no file of the training's process may grow beyond a l
 import resource
 import shutil
 import signal
+from contextlib import contextmanager
 
 import pytest
 import torch
-from datasets import load_dataset
+from datasets import disable_progress_bars, enable_progress_bars, load_dataset
 from safetensors.torch import save_file
 from soak import outcome, shared
 from support import make_settings, sst2_like, tiny_tokenizer
@@ -30,17 +31,22 @@ def calm():
     return shared()[1]
 
 
-@pytest.fixture
-def full():
-    """Return a function that lets no file of this process grow beyond so many bytes; undone at the end."""
+@contextmanager
+def full(size: int):
+    """Let no file of this process grow beyond so many bytes, its own report included: keep the block short."""
+    disable_progress_bars()
     before, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    signal.signal(signal.SIGXFSZ, handler)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+        enable_progress_bars()
 
 
 @pytest.mark.parametrize("size", [0, 300, 3000])
-def test_every_librarys_error_is_recognised(tmp_path, full, size):
+def test_every_librarys_error_is_recognised(tmp_path, size):
     tokenizer, rows, weights = tiny_tokenizer(), sst2_like(2000), {"weight": torch.zeros(50_000)}
     parquet = tmp_path / "parquet"
     parquet.mkdir()
@@ -55,9 +61,8 @@ def test_every_librarys_error_is_recognised(tmp_path, full, size):
         "datasets, reading": lambda to: load_dataset(str(parquet), cache_dir=str(to)),
         "python": lambda to: to.write_text("x" * 5000),
     }
-    full(size)
     for name, attempt in attempts.items():
-        with pytest.raises(Exception) as caught:  # noqa: B017
+        with pytest.raises(Exception) as caught, full(size):  # noqa: B017
             attempt(tmp_path / name.replace(" ", "-"))
         assert is_disk_full(caught.value), (name, caught.value)
 
@@ -108,15 +113,14 @@ def test_no_room_for_a_checkpoint(nursery, calm, tmp_path, point):
     assert outcome(home) == calm.wanted["fp32"]
 
 
-def test_no_room_for_data_or_tokens_leaves_the_old_ones(tmp_path, calm, full):
+def test_no_room_for_data_or_tokens_leaves_the_old_ones(tmp_path, calm):
     values = {name: calm.what["fp32"][name] for name in ("model", "dataset")}
     old, new = make_settings(tmp_path, **values), make_settings(tmp_path, **values | {"train_rows": 100})
     tokenized, _ = tokenization.prepare(old)
     rows = data.prepare(old)
-    full(3000)
-    with pytest.raises(LessonError, match=r"no room for data in .*What was there before is whole"):
+    with pytest.raises(LessonError, match=r"no room for data in .*What was there before is whole"), full(3000):
         data.keep(new, rows, {})
-    with pytest.raises(LessonError, match=r"no room for tokenized in .*What was there before is whole"):
+    with pytest.raises(LessonError, match=r"no room for tokenized in .*What was there before is whole"), full(3000):
         tokenization.keep(new, tokenized)
     for stage in ("data", "tokenized"):
         assert is_complete(tmp_path / "pocket" / stage, old.identity(stage))
@@ -134,10 +138,9 @@ def test_no_room_for_the_kept_model_loses_no_checkpoint(nursery, calm, tmp_path)
     assert outcome(home) == calm.wanted["fp32"]
 
 
-def test_no_room_for_a_text(tmp_path, full):
+def test_no_room_for_a_text(tmp_path):
     write_json(tmp_path / "made" / "x.json", "old")
-    full(10)
-    with pytest.raises(LessonError, match=r"no room for x.json in .*Make room there"):
+    with pytest.raises(LessonError, match=r"no room for x.json in .*Make room there"), full(10):
         write_json(tmp_path / "made" / "x.json", "new" * 100)
     assert read_json(tmp_path / "made" / "x.json") == "old" and len(list((tmp_path / "made").iterdir())) == 1
 

@@ -44,9 +44,10 @@ def main(arguments: list[str] | None = None) -> int:
         if command == "lesson":
             lesson.run(settings)
             return 0
-        from helpers import evaluation
+        from helpers import evaluation, training
 
         results = evaluation.prepare(settings)
+        training.part(training.processes())
         if results:
             print(lesson.summary(results), flush=True)
         return 0

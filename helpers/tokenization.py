@@ -43,6 +43,9 @@ def lengths(dataset) -> list[int]:
     return [len(ids) for ids in dataset["input_ids"]]
 
 
+CHUNK = 50  # batches that are sorted by length together; transformers takes fewer where there are few rows
+
+
 class LengthGroupedSampler(torch.utils.data.Sampler):
     """Row numbers in an order that puts sentences of similar length into the same batch.
 
@@ -64,7 +67,7 @@ class LengthGroupedSampler(torch.utils.data.Sampler):
 
     def __iter__(self):
         generator = torch.Generator().manual_seed(1000 * self.seed + self.epoch)  # no two runs share an order
-        rows = get_length_grouped_indices(self.lengths, self.batch_size, generator=generator)
+        rows = get_length_grouped_indices(self.lengths, self.batch_size, CHUNK, generator=generator)
         batches = [rows[i : i + self.batch_size] for i in range(0, len(rows), self.batch_size)]
         full = len(rows) // self.batch_size  # a last batch that is not full stays the last one
         order = torch.randperm(full, generator=generator).tolist() + list(range(full, len(batches)))

@@ -33,6 +33,13 @@ class LengthGroupedTrainer(resumable.ResumableTrainer):
         return tokenization.LengthGroupedSampler(tokenization.lengths(train_dataset), batch, self.args.seed)
 
 
+def part(state: PartialState) -> None:
+    """Let several processes end together: one that leaves while its connections are open can abort."""
+    if state.num_processes > 1:
+        state.wait_for_everyone()
+        state.destroy_process_group()
+
+
 def load_model(settings: Settings, classes: list[str]):
     """Return the pretrained model in float32 with a new head that has one output a class."""
     names = dict(enumerate(classes))

@@ -1,4 +1,4 @@
-"""What the fault tests share: a Hub that fails on demand, with this process's Hub libraries pointed at it."""
+"""What the fault tests share: a Hub that fails on demand, which this process asks; and trainings to kill."""
 
 import shutil
 import sys
@@ -17,6 +17,22 @@ from hub import Hub, make_repositories
 
 from helpers import hub as helper
 from helpers.settings import EDITIONS
+
+
+@pytest.fixture(scope="session")
+def nursery():
+    """Return the process that forks trainings."""
+    from soak import shared
+
+    return shared()[0]
+
+
+@pytest.fixture(scope="session")
+def calm():
+    """Return the undisturbed trainings."""
+    from soak import shared
+
+    return shared()[1]
 
 
 @pytest.fixture(scope="session")

@@ -4,21 +4,9 @@ import shutil
 import signal
 
 import pytest
-from soak import outcome, shared
+from soak import outcome
 
 from helpers import checkpoints
-
-
-@pytest.fixture(scope="module")
-def nursery():
-    """Return the process that forks trainings."""
-    return shared()[0]
-
-
-@pytest.fixture(scope="module")
-def calm():
-    """Return the undisturbed trainings."""
-    return shared()[1]
 
 
 def runs(home):

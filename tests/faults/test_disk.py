@@ -12,23 +12,11 @@ import pytest
 import torch
 from datasets import disable_progress_bars, enable_progress_bars, load_dataset
 from safetensors.torch import save_file
-from soak import outcome, shared
+from soak import outcome
 from support import make_settings, sst2_like, tiny_tokenizer
 
 from helpers import checkpoints, data, tokenization
 from helpers.files import LessonError, is_complete, is_disk_full, read_json, replace_folder, write_json
-
-
-@pytest.fixture(scope="module")
-def nursery():
-    """Return the process that forks trainings."""
-    return shared()[0]
-
-
-@pytest.fixture(scope="module")
-def calm():
-    """Return the undisturbed trainings."""
-    return shared()[1]
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from soak import EPOCHS, ROWS, outcome, shared, soak
+from soak import EPOCHS, ROWS, outcome, soak
 from support import ROOT, clean_environ, run, tiny_data, tiny_model
 
 from helpers.checkpoints import MANIFEST
@@ -23,18 +23,6 @@ KILLS, SEED = 24, 4
 HALF = 5  # steps in an epoch
 TWO = ("-m", "accelerate.commands.launch", "--config_file", "tests/two_cpu_processes.yaml", "-m", "helpers", "train")
 ONE = ("-m", "helpers", "train")
-
-
-@pytest.fixture(scope="module")
-def nursery():
-    """Return the process that forks trainings."""
-    return shared()[0]
-
-
-@pytest.fixture(scope="module")
-def calm():
-    """Return the undisturbed trainings."""
-    return shared()[1]
 
 
 def test_the_undisturbed_training_is_what_the_kills_need(calm):

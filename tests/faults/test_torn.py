@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 import torch
-from soak import outcome, shared
+from soak import outcome
 from support import make_settings, tiny_data, tiny_model
 
 from helpers import checkpoints
@@ -24,18 +24,6 @@ HURTS = {
 }
 WORDS = {"missing": "is missing", "empty": "is empty", "cut": "is cut short or changed"}
 SAVED = (5, 8, 9)  # the checkpoints that are there: the best one, and the two newest
-
-
-@pytest.fixture(scope="module")
-def nursery():
-    """Return the process that forks trainings."""
-    return shared()[0]
-
-
-@pytest.fixture(scope="module")
-def calm():
-    """Return the undisturbed trainings."""
-    return shared()[1]
 
 
 @pytest.fixture(scope="module")

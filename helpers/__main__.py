@@ -1,7 +1,8 @@
-"""The commands: python -m helpers lesson | train | badges."""
+"""The commands: python -m helpers lesson | train | progress | badges."""
 
 import argparse
 import sys
+from pathlib import Path
 
 from helpers.settings import NAMES
 
@@ -20,6 +21,8 @@ def parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=text, description=text)
         for setting in NAMES:
             command.add_argument(f"--{setting.replace('_', '-')}", help=f"as LESSON_{setting.upper()}", metavar="VALUE")
+    text = "one table of a class's progress.json files"
+    commands.add_parser("progress", help=text, description=text).add_argument("folder", metavar="FOLDER")
     badges = commands.add_parser("badges", help="write the Open in Colab badges")
     badges.add_argument(
         "repository", nargs="?", metavar="OWNER/REPO", help="default: the one that pyproject.toml names"
@@ -37,6 +40,11 @@ def main(arguments: list[str] | None = None) -> int:
 
             changed = badges.write(values["repository"])
             print(f"{len(changed)} files changed.", *[path.name for path in changed])
+            return 0
+        if command == "progress":
+            from helpers import progress
+
+            print(progress.table(Path(values["folder"])))
             return 0
         from helpers import lesson
 

@@ -21,6 +21,11 @@ def notebooks() -> list[Path]:
     return found
 
 
+def solutions() -> list[Path]:
+    """Return the notebooks that solve the exercises, in order."""
+    return sorted((ROOT / "notebooks" / "solutions").glob("[0-9]*.ipynb"))
+
+
 def execute(source: Path, folder: Path) -> None:
     """Run one notebook; write it executed, and as an HTML page, into folder.
 

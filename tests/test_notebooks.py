@@ -8,7 +8,7 @@ import nbformat
 import pytest
 from support import NOTEBOOKS, ROOT, clean_environ, code_cells, load_notebook, run, source
 
-from helpers import badges
+from helpers import badges, check, lesson, progress
 
 MOST_LINES = 15  # of a code cell, blank ones not counted
 WORDS_A_LINE = 6  # of prose for each line of code, at least
@@ -52,7 +52,8 @@ def test_it_was_executed_once_from_top_to_bottom(path):
     cells = code_cells(path)
     assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))
     assert not [output for output in outputs(path) if output["output_type"] == "error"]
-    assert "All checks passed." in json.dumps(cells[-1]["outputs"])
+    assert "All checks passed." in json.dumps(cells[-2]["outputs"])
+    assert "Your exercises" in json.dumps(cells[-1]["outputs"], ensure_ascii=False)
 
 
 @every_notebook
@@ -118,19 +119,71 @@ def test_the_first_two_code_cells_are_the_same_everywhere(number):
 
 
 @every_notebook
-def test_the_last_code_cell_checks(path):
-    assert source(code_cells(path)[-1]).count("assert ") >= 3
+def test_the_last_code_cells_check_and_show_the_card(path):
+    assert source(code_cells(path)[-2]).count("assert ") >= 3
+    assert source(code_cells(path)[-1]).strip().endswith("progress.card(settings)")
 
 
 @every_notebook
-def test_it_ends_with_summary_exercises_and_the_way_on(path):
+def test_it_ends_with_a_summary_and_the_way_on(path):
     last = source(load_notebook(path)["cells"][-1])
-    assert "## Summary" in last and "## Exercises" in last
+    assert "## Summary" in last
     number = NOTEBOOKS.index(path) + 1
     if number < len(NOTEBOOKS):
         assert re.search(r"\*\*Next: \[.+\]\((.+)\)\*\*", last)[1] == NOTEBOOKS[number].name
     else:
         assert "end of the course" in last
+
+
+@every_notebook
+def test_a_self_test_opens_it_and_its_answers_are_folded_away(path):
+    (place,) = [i for i, cell in enumerate(load_notebook(path)["cells"]) if "## Self-test" in source(cell)]
+    cell = source(load_notebook(path)["cells"][place])
+    assert place <= 4 and cell.count("<details>") == cell.count("</details>") == 3
+
+
+MODULES = dict(zip(sorted(path.stem for path in NOTEBOOKS), progress.NOTEBOOKS, strict=True))
+every_solution = pytest.mark.parametrize("path", lesson.solutions(), ids=lambda path: path.stem)
+
+
+def test_each_notebook_has_its_solutions():
+    assert [path.name for path in lesson.solutions()] == [path.name for path in NOTEBOOKS]
+
+
+@every_notebook
+def test_each_exercise_has_a_cell_that_runs_unanswered(path):
+    module = MODULES[path.stem]
+    text = "\n".join(map(source, code_cells(path)))
+    assert f'check = Check("{module}", globals())' in text
+    assert re.findall(r"^check\.(\w+)\(", text, re.M) == list(check.exercises(module))
+    assert 4 <= len(check.exercises(module)) <= 6
+    for cell in code_cells(path):
+        if re.search(r"^check\.\w+\(", source(cell), re.M):
+            (output,) = cell["outputs"]
+            assert check.SIGNS[check.OPEN] in "".join(output["data"]["text/plain"])
+    headings = re.findall(r"^### Exercise (\d\.\d|\w+)", prose(path), re.M)
+    assert len(headings) == len(check.exercises(module))
+
+
+@every_solution
+def test_a_solution_answers_every_exercise(path):
+    module = MODULES[path.stem]
+    cells = [cell for cell in code_cells(path) if re.search(r"^check\.\w+\(", source(cell), re.M)]
+    assert [re.search(r"^check\.(\w+)\(", source(c), re.M)[1] for c in cells] == list(check.exercises(module))
+    assert all(check.SIGNS[check.RIGHT] in "".join(cell["outputs"][-1]["data"]["text/plain"]) for cell in cells)
+    assert any(f'Check("{module}", globals(), remember=False)' in source(cell) for cell in code_cells(path))
+
+
+@every_solution
+def test_a_solution_is_tidy(path):
+    test_it_is_a_valid_notebook(path)
+    test_outputs_hold_no_widgets_and_no_progress_bars(path)
+    test_no_path_of_a_machine_is_told(path)
+    test_code_cells_are_short(path)
+    test_headings_begin_at_the_title(path)
+    cells = code_cells(path)
+    assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))
+    assert not [output for output in outputs(path) if output["output_type"] == "error"]
 
 
 @every_notebook

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Execute the notebooks in place, in the pocket edition, from an empty LESSON_HOME, and clean their outputs.
 
-    python tools/execute_notebooks.py [NAME ...]        (names such as 04_train; default: all)
+    python tools/execute_notebooks.py [NAME ...]        (such as 04_train: it and its solutions; default: all)
 
 Run it before committing a changed notebook. It refuses to write a notebook in which a cell failed.
 """
@@ -45,7 +45,7 @@ def clean(notebook, places: dict[str, str]) -> None:
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     for number, cell in enumerate(code, 1):
         cell.execution_count = number
-        cell.metadata = {}
+        cell.metadata = {key: value for key, value in cell.metadata.items() if key in ("slideshow", "tags")}
         joined = []
         for output in cell.outputs:
             same = joined and output.output_type == "stream" == joined[-1].output_type
@@ -73,14 +73,15 @@ def main() -> None:
         os.environ["LESSON_HOME"] = f"{scratch}/lesson_home"
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # committed notebooks show the pocket edition
         places = {f"{scratch}/": "", f"{ROOT}/": ""}
-        for path in lesson.notebooks():
+        for path in lesson.notebooks() + lesson.solutions():
             if wanted and path.stem not in wanted:
                 continue
-            lesson.execute(path, Path(scratch) / "out")
-            notebook = nbformat.read(Path(scratch) / "out" / path.name, as_version=4)
+            folder = Path(scratch, "out", path.parent.name)
+            lesson.execute(path, folder)
+            notebook = nbformat.read(folder / path.name, as_version=4)
             clean(notebook, places)
             write_text(path, nbformat.writes(notebook, indent=1) + "\n")
-            print(f"{path.name}: executed", flush=True)
+            print(f"{path.relative_to(ROOT)}: executed", flush=True)
 
 
 if __name__ == "__main__":

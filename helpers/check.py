@@ -81,7 +81,7 @@ class Check:
             reply = self.exercises[name](answer, self.run)
         except NotYetRun as missing:
             return Reply(OPEN, f"Run the cells above this one first: there is no `{missing}` yet.")
-        if self.remember:
+        if self.remember and reply.state != OPEN:
             progress.record(self.run.settings, self.notebook, name, reply.state == RIGHT)
         return reply
 
@@ -138,7 +138,7 @@ def call(function, *arguments) -> tuple[object, Reply | None]:
     except Exception as error:
         return None, wrong(f"the function stopped with {type(error).__name__}: {error}")
     if result is None or result is ...:
-        return None, wrong("the function returns nothing yet. End it with `return` and the result.")
+        return None, Reply(OPEN, "The function returns nothing yet. End it with `return` and the result.")
     return result, None
 
 

@@ -72,8 +72,8 @@ def steps_needed(answer, run: Run) -> Reply:
     return number(
         answer,
         EPOCHS * math.ceil(exact),
-        yes=f"An epoch is {math.ceil(exact):,} steps, the last one with the rows that are left over. Half as many steps "
-        "learn less at the same learning rate: batch size and learning rate are chosen together.",
+        yes=f"An epoch is {math.ceil(exact):,} steps, the last one with the rows that are left over. Larger batches mean "
+        "fewer steps, and so fewer corrections: batch size, epochs and learning rate are chosen together.",
         mistakes=[
             (EPOCHS * math.floor(exact), "you rounded down. The rows that are left over make a last, smaller batch."),
             (EPOCHS * exact, "there is no part of a step. The rows that are left over make a step of their own."),
@@ -100,10 +100,10 @@ def which_epochs(answer, run: Run) -> Reply:
         hint = None if problem else _epochs_hint(result, expected, losses, accuracies)
         if problem or hint:
             return problem or wrong(hint)
-    said = "the same epoch" if kept == lowest else "two different epochs: the kept model is a little too sure of itself"
     return right(
-        f"For this run it gives ({kept}, {lowest}), {said}. Had you chosen the epoch after looking at several measures, "
-        "you could always find one that flatters the model: so the measure is chosen before the training."
+        f"For this run it gives ({kept}, {lowest}): loss and accuracy {'agree' if kept == lowest else 'do not agree'}. "
+        "Who looks at several measures first, and chooses then, can always find one that flatters the model. "
+        "So the measure is chosen before the training."
     )
 
 
@@ -116,16 +116,14 @@ def _epochs_hint(result, expected: tuple[int, int], losses: list[float], accurac
     if (kept, lowest) == expected:
         return None
     table = f"for the losses {_short(losses)} and the accuracies {_short(accuracies)} "
-    if (kept, lowest) == (expected[0] - 1, expected[1] - 1):
-        return "Python counts from 0. The first epoch is epoch 1."
+    if kept == expected[0] - 1 or lowest == expected[1] - 1:
+        return "a number is one too low: Python counts from 0, and the first epoch is epoch 1."
     if (kept, lowest) == expected[::-1]:
         return "the two are in the wrong order: first the epoch that is kept, then that of the lowest loss."
     if (kept, lowest) == (max(accuracies), min(losses)):
         return "these are the accuracy and the loss. Return the numbers of their epochs."
     if kept != expected[0]:
         best = max(accuracies)
-        if kept == expected[0] - 1:
-            return "the epoch that is kept is one too low: Python counts from 0, epochs from 1."
         if kept in [1 + i for i, value in enumerate(accuracies) if value == best]:
             return "when two epochs are equally good, the trainer keeps the first."
         if kept == 1 + accuracies.index(min(accuracies)):
@@ -135,8 +133,6 @@ def _epochs_hint(result, expected: tuple[int, int], losses: list[float], accurac
         if kept == len(losses):
             return table + "you keep the last epoch. It need not be the best."
         return table + f"epoch {expected[0]} has the highest accuracy, and you keep epoch {kept:g}."
-    if lowest == expected[1] - 1:
-        return "the epoch of the lowest loss is one too low: Python counts from 0, epochs from 1."
     if lowest == 1 + losses.index(max(losses)):
         return table + "you give the highest loss. For a loss, low is good."
     if lowest == expected[1] + 1:

@@ -21,8 +21,8 @@ def continued_pieces(answer, run: Run) -> Reply:
     return number(
         answer,
         sum(later),
-        yes="A tokenizer never meets a word that it cannot write: it puts it together from such pieces. The price is "
-        "that a rare word takes several places in the row.",
+        yes="So a few thousand pieces are enough to write nearly every word, also one that nobody has used before. The "
+        "price is that a rare word takes several places in the row.",
         mistakes=[
             (len(pieces), "these are all the pieces. Count only those that continue a word."),
             (many, "so many words are in several pieces. Count the pieces that continue them."),

@@ -44,9 +44,8 @@ NAMES = {
     "head": 66_306,
     "guess": torch.tensor([[0.4989, 0.5011], [0.5167, 0.4833]]),
     "splits": {"train": range(6100)},  # in batches of 32, so 64: 95.3 batches
-    "record": {"best_epoch": 2, "steps": STEPS, "log_history": LOG},
+    "record": {"steps": STEPS, "log_history": LOG},
     "checks": [{"eval_loss": a, "eval_accuracy": b} for a, b in zip(LOSSES, ACCURACIES, strict=True)],
-    "best_loss": 1,
 }
 CASES = {
     "new_share": Case(
@@ -145,5 +144,5 @@ def test_whole_batches_need_no_rounding(rows):
 
 
 def test_one_epoch_is_enough_for_the_checks():
-    one = checks(checks=NAMES["checks"][:1], record=NAMES["record"] | {"best_epoch": 1, "log_history": []}, best_loss=1)
+    one = checks(checks=NAMES["checks"][:1], record=NAMES["record"] | {"log_history": []})
     assert one.which_epochs(which).state == one.schedule(rate).state == RIGHT

@@ -109,7 +109,7 @@ def _epochs_hint(result, expected: tuple[int, int], losses: list[float], accurac
     kept, lowest = found
     if (kept, lowest) == expected:
         return None
-    table = f"for the losses {_short(losses)} and the accuracies {_short(accuracies)} "
+    table = f"for the losses {np.round(losses, 3).tolist()} and the accuracies {np.round(accuracies, 3).tolist()} "
     if kept == expected[0] - 1 or lowest == expected[1] - 1:
         return "a number is one too low: Python counts from 0, and the first epoch is epoch 1."
     if (kept, lowest) == expected[::-1]:
@@ -147,7 +147,8 @@ def schedule(answer, run: Run) -> Reply:
         if any(abs(values[step] - true(step)) > 1.01 * top / warm for step in values):  # a step more or less
             return wrong(_schedule_hint(values, steps, top, warm, true))
     logged = [entry for entry in record["log_history"] if "learning_rate" in entry]
-    mine = [_number(call(answer, entry["step"], record["steps"], highest)[0]) for entry in logged]
+    # The trainer writes down the rate with which a step was taken: that of the steps before it.
+    mine = [_number(call(answer, entry["step"] - 1, record["steps"], highest)[0]) for entry in logged]
     far = [abs(rate - entry["learning_rate"]) for rate, entry in zip(mine, logged, strict=True) if rate is not None]
     return right(
         f"This is the trainer's schedule: the rates that it wrote down in this run differ from yours by at most "
@@ -196,7 +197,3 @@ def _number(value) -> float | None:
         if isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value):
             return float(value)
     return None
-
-
-def _short(values: list[float]) -> str:
-    return ", ".join(f"{value:.3g}" for value in values)

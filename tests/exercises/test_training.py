@@ -35,9 +35,7 @@ def one_later(step, steps, highest):
 
 
 STEPS = 382
-LOG = [
-    {"step": step, "learning_rate": rate(step, STEPS, settings.learning_rate), "loss": 0.6} for step in (19, 38, 200)
-]
+LOG = [{"step": step, "learning_rate": rate(step - 1, STEPS, settings.learning_rate)} for step in (19, 38, 200)]
 NAMES = {
     "settings": settings,
     "model": SimpleNamespace(num_parameters=lambda: 3_728_898),
@@ -82,7 +80,7 @@ CASES = {
             (lambda losses, accuracies: (which(losses, accuracies)[0], which(losses, accuracies)[1] + 1), "has risen"),
             (lambda losses, accuracies: (which(losses, accuracies)[0], 5), "lowest after epoch 2"),
             (lambda losses, accuracies: which(losses, accuracies)[0], "return two numbers"),
-            (lambda losses, accuracies: (5, 2) if len(losses) == 6 else (2, 1), "the losses 0.6,"),
+            (lambda losses, accuracies: (5, 2) if len(losses) == 6 else (2, 1), "the losses [0.6,"),
             (lambda losses: 1, "TypeError"),
             ((2, 1), "a function is asked for"),
         ],
@@ -129,6 +127,10 @@ def test_a_function_may_return_anything(name):
 
 def test_before_the_model_is_loaded_the_name_in_the_form_is_not_taken_for_it():
     assert checks(model="").new_share(0.0178).state == OPEN
+
+
+def test_the_schedule_is_compared_with_the_rates_of_the_run():
+    assert "at most 0.0% of the highest" in checks().schedule(rate).text
 
 
 def test_three_labels_have_a_higher_first_loss():

@@ -81,7 +81,7 @@ class Check:
             reply = self.exercises[name](answer, self.run)
         except NotYetRun as missing:
             return Reply(OPEN, f"Run the cells above this one first: there is no `{missing}` yet.")
-        if self.remember:
+        if self.remember and reply.state != OPEN:
             progress.record(self.run.settings, self.notebook, name, reply.state == RIGHT)
         return reply
 
@@ -107,7 +107,12 @@ def number(answer, expected: float, yes: str, mistakes: Iterable[tuple[float, st
         return wrong(f"{answer!r} is text. Give a number, without quotation marks.")
     with contextlib.suppress(ValueError, RuntimeError, TypeError, AttributeError):  # a number of numpy or torch
         answer = answer.item()
-    if isinstance(answer, bool) or not isinstance(answer, numbers.Real) or math.isnan(answer):
+    if isinstance(answer, numbers.Real) and not isinstance(answer, bool):
+        try:
+            answer = float(answer)
+        except OverflowError:  # 10**400
+            answer = math.inf
+    if not isinstance(answer, float) or math.isnan(answer):
         return wrong(f"a number is asked for, and this is {kind(answer)}.")
 
     def close(value: float) -> bool:
@@ -138,7 +143,7 @@ def call(function, *arguments) -> tuple[object, Reply | None]:
     except Exception as error:
         return None, wrong(f"the function stopped with {type(error).__name__}: {error}")
     if result is None or result is ...:
-        return None, wrong("the function returns nothing yet. End it with `return` and the result.")
+        return None, Reply(OPEN, "The function returns nothing yet. End it with `return` and the result.")
     return result, None
 
 

@@ -5,6 +5,7 @@ import functools
 import importlib
 import math
 import numbers
+import textwrap
 import types
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ class Reply:
     text: str
 
     def __repr__(self) -> str:
-        return f"{SIGNS[self.state]} {self.text}"
+        return textwrap.fill(f"{SIGNS[self.state]} {self.text}", 92)  # JupyterLab would break lines within words
 
 
 def right(text: str) -> Reply:

@@ -24,7 +24,8 @@ class Reply:
     text: str
 
     def __repr__(self) -> str:
-        return textwrap.fill(f"{SIGNS[self.state]} {self.text}", 92)  # JupyterLab would break lines within words
+        # JupyterLab would break a long line within a word.
+        return textwrap.fill(f"{SIGNS[self.state]} {self.text}", 92, break_long_words=False, break_on_hyphens=False)
 
 
 def right(text: str) -> Reply:

@@ -4,6 +4,7 @@
     python tools/slides.py [FOLDER]        (default: _slides/ in the clone; make slides does this)
 
 Open a deck in a browser: space goes on, S opens the speaker's view with the notes, F fills the screen.
+For paper add ?view=print to the address and print.
 """
 
 import base64

@@ -5,6 +5,7 @@ import functools
 import importlib
 import math
 import numbers
+import textwrap
 import types
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -23,7 +24,8 @@ class Reply:
     text: str
 
     def __repr__(self) -> str:
-        return f"{SIGNS[self.state]} {self.text}"
+        # JupyterLab would break a long line within a word.
+        return textwrap.fill(f"{SIGNS[self.state]} {self.text}", 92, break_long_words=False, break_on_hyphens=False)
 
 
 def right(text: str) -> Reply:

@@ -1,12 +1,13 @@
 # make lesson   run the whole course on this machine       make test   run every check
 # make bench    measure the training recipes on this machine
 # make soak     kill a training 200 times (KILLS=1000 SEED=7 for others)
+# make slides   a reveal.js deck of each notebook in _slides/, each a file that needs no network (needs npm)
 # All make .venv first, with the exact versions of constraints.txt.
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: lesson test bench soak notebooks check clean
+.PHONY: lesson test bench soak notebooks slides check clean
 
 lesson: $(VENV)/ready
 	$(RUN) -m helpers lesson
@@ -27,6 +28,10 @@ check: $(VENV)/ready
 notebooks: $(VENV)/ready
 	$(RUN) tools/execute_notebooks.py
 
+# Fetches reveal.js once; after that it needs no network.
+slides: $(VENV)/ready
+	$(RUN) tools/slides.py
+
 # Three recipes in turns, with the shipped model and data (benchmarks/README.md): a JSON object.
 bench: $(VENV)/ready
 	$(RUN) benchmarks/recipes.py
@@ -37,4 +42,4 @@ $(VENV)/ready: requirements.txt constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) lesson_home
+	rm -rf $(VENV) lesson_home _slides tools/web/node_modules

@@ -79,7 +79,9 @@ def read_settings(asked: argparse.Namespace):
     """Return the settings that the options ask for; the shipped model and data by default."""
     from helpers import settings as course
 
-    form = {"edition": os.environ.get("LESSON_EDITION") or "pocket", "dataset": asked.dataset}
+    from_hub = asked.dataset and not Path(asked.dataset).exists()  # so many rows want the full edition's recipe
+    edition = os.environ.get("LESSON_EDITION") or ("full" if from_hub else "pocket")
+    form = {"edition": edition, "dataset": asked.dataset}
     model = asked.model
     if model == SHAPE:
         model = random_distilbert(course.read(**form).home / SHAPE)

@@ -5,6 +5,7 @@ import functools
 import importlib
 import math
 import numbers
+import textwrap
 import types
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -23,7 +24,8 @@ class Reply:
     text: str
 
     def __repr__(self) -> str:
-        return f"{SIGNS[self.state]} {self.text}"
+        # JupyterLab would break a long line within a word.
+        return textwrap.fill(f"{SIGNS[self.state]} {self.text}", 92, break_long_words=False, break_on_hyphens=False)
 
 
 def right(text: str) -> Reply:
@@ -107,7 +109,12 @@ def number(answer, expected: float, yes: str, mistakes: Iterable[tuple[float, st
         return wrong(f"{answer!r} is text. Give a number, without quotation marks.")
     with contextlib.suppress(ValueError, RuntimeError, TypeError, AttributeError):  # a number of numpy or torch
         answer = answer.item()
-    if isinstance(answer, bool) or not isinstance(answer, numbers.Real) or answer != answer:  # nan
+    if isinstance(answer, numbers.Real) and not isinstance(answer, bool):
+        try:
+            answer = float(answer)
+        except OverflowError:  # 10**400
+            answer = math.inf
+    if not isinstance(answer, float) or math.isnan(answer):
         return wrong(f"a number is asked for, and this is {kind(answer)}.")
 
     def close(value: float) -> bool:

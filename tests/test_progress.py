@@ -26,6 +26,12 @@ def test_a_check_says_one_of_three_things(tmp_path):
     assert repr(checks.wasted_share(0.88)).startswith("✓ Yes.")
 
 
+def test_a_long_reply_is_shown_in_lines_that_end_between_words():
+    text = "the TF-IDF baseline is better, as `evaluation.wilson(times * right.sum(), times * len(right))` shows; " * 3
+    lines = repr(check.wrong(text)).splitlines()
+    assert " ".join(lines) == f"✗ Not yet, because {text}".strip() and max(map(len, lines)) <= 92
+
+
 @pytest.mark.parametrize("answer", [np.float64(0.88), np.float32(0.88), np.array([0.88]), torch.tensor(0.88)])
 def test_numbers_of_other_libraries_are_numbers(tmp_path, answer):
     assert Check("tokenization", notebook(tmp_path)).wasted_share(answer).state == RIGHT

@@ -4,7 +4,8 @@
 
 A small student with random weights learns to predict the hidden states of a larger teacher, word by word, and the
 teacher's sentence vector at its own [CLS] position, the one DistilBertForSequenceClassification reads. No sentiment
-label is read. The text is the training split of SST-2 and programmed variations of it: a teacher can label any text.
+label is read. The text is the training splits of SST-2 and of the pocket reviews (never what they are tested on), and
+programmed variations of it: a teacher can label any text.
 The methods: distillation of hidden states (Sanh et al. 2019, DistilBERT; Jiao et al. 2020, TinyBERT), predicting the
 full text's states from a partly masked input (Baevski et al. 2022, data2vec), WordPiece (Schuster and Nakajima 2012).
 
@@ -18,6 +19,7 @@ import json
 import math
 import random
 import shutil
+import sys
 import time
 from pathlib import Path
 
@@ -27,7 +29,12 @@ from datasets import load_dataset
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AutoModel, AutoTokenizer, DistilBertConfig, DistilBertModel, PreTrainedTokenizerFast
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from helpers.files import read_json, write_json  # noqa: E402
+
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]  # ids 0 to 4
+POCKET = Path(__file__).resolve().parent.parent / "helpers" / "pocket"
 MAX_LENGTH = 128  # the student's longest input, in tokens
 BATCH = 4096  # tokens a batch, padding included
 
@@ -39,7 +46,10 @@ def spans(sentence):
 
 
 def read_text(args):
-    """Return (rows, whole): every distinct SST-2 training row, and those of five words or more inside no other row."""
+    """Return (rows, whole): every distinct training row, and the whole sentences.
+
+    Of SST-2 a sentence is whole that has five words or more and lies inside no other row; our own text says it.
+    """
     try:
         data = load_dataset(args.text, revision=args.text_revision, split="train")["sentence"]
     except (OSError, ValueError) as error:
@@ -54,15 +64,10 @@ def read_text(args):
     random.Random(args.seed).shuffle(whole)
     held = set().union(*map(spans, whole[: args.hold_out]))
     rows, whole = [r for r in rows if r not in held], whole[args.hold_out :]
-    for path in map(Path, args.extra_text):
-        if not path.is_file():
-            raise SystemExit(f"--extra-text: there is no file {path}.\nNext: correct the path or leave the option out.")
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-            fields = [f.strip() for f in line.split("|")]  # label | kind | sentence | +phrase | -phrase ...
-            if line.strip() and len(fields) < 3:
-                raise SystemExit(f"{path}, line {number}: not 'label | kind | sentence | phrases'.\nNext: correct it.")
-            whole += fields[2:3]
-            rows += fields[2:3] + [f.lstrip("+-") for f in fields[3:] if f.lstrip("+-")]
+    for folder in args.own_text:
+        own = load_dataset(folder, split="train")
+        rows += own["sentence"]
+        whole += [row["sentence"] for row in own if row.get("phenomenon") != "phrase"]
     return rows, whole
 
 
@@ -121,7 +126,7 @@ def teacher_states(teacher, tok, texts, counts, args):
     """Return the teacher's word states [all words, width] (float16, on disk), reading the texts not yet done."""
     key = hashlib.sha256(json.dumps([args.teacher, [args.target_layer], texts]).encode()).hexdigest()
     path, mark = Path(args.work, "teacher.npy"), Path(args.work, "teacher_done.json")
-    state = json.loads(mark.read_text()) if mark.exists() and path.exists() else {}
+    state = (read_json(mark) if path.exists() else None) or {}
     done = state["done"] if state.get("key") == key else 0
     shape, starts = (int(sum(counts)), teacher.config.hidden_size), np.cumsum(counts) - counts
     cache = np.lib.format.open_memmap(path, mode="r+" if done else "w+", dtype=np.float16, shape=shape)
@@ -138,7 +143,7 @@ def teacher_states(teacher, tok, texts, counts, args):
             for i, rows in zip(part, np.split(means, np.cumsum(counts[part])[:-1]), strict=True):
                 cache[starts[i] : starts[i] + counts[i]] = rows
         cache.flush()
-        mark.write_text(json.dumps({"key": key, "done": last}))
+        write_json(mark, {"key": key, "done": last})
         print(f"teacher: {last} of {len(texts)} texts, {time.time() - begin:.0f} s", flush=True)
     return cache
 
@@ -176,14 +181,14 @@ def pretrain(student, ids, word_ids, counts, cache, args):
     params = [*student.parameters(), *heads.parameters()]
     optimizer = torch.optim.AdamW(params, lr=args.lr, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
     options = {k: v for k, v in vars(args).items() if k not in ("out", "work", "card")}
-    saved, first, spent = Path(args.work, "student.pt"), 0, 0.0
+    saved, first, spent, losses = Path(args.work, "student.pt"), 0, 0.0, []
     if saved.exists():
         state = torch.load(saved)
         if state["options"] != options:
             raise SystemExit(f"{saved} is of a run with other options.\nNext: take another --work or delete it.")
         torch.nn.ModuleList([student, heads]).load_state_dict(state["weights"])
         optimizer.load_state_dict(state["optimizer"])
-        first, spent = state["epoch"], state["spent"]
+        first, spent, losses = state["epoch"], state["spent"], state["losses"]
         print(f"resuming after epoch {first}", flush=True)
     total = len(make_batches(lengths, 0)) * args.epochs  # steps, give or take a few
     for epoch in range(first, args.epochs):
@@ -216,9 +221,10 @@ def pretrain(student, ids, word_ids, counts, cache, args):
                 line = f"epoch {epoch + 1} of {args.epochs}, batch {n} of {len(plan)}: loss {word:.3f} (words)"
                 print(f"{line} {sent:.3f} (sentences), {time.time() - begin:.0f} s", flush=True)
         spent += time.time() - begin
+        losses.append(float(np.mean(log, 0).sum()))
         weights = torch.nn.ModuleList([student, heads]).state_dict()
         state = {"weights": weights, "optimizer": optimizer.state_dict(), "options": options}
-        torch.save(state | {"epoch": epoch + 1, "spent": spent}, saved.with_suffix(".tmp"))
+        torch.save(state | {"epoch": epoch + 1, "spent": spent, "losses": losses}, saved.with_suffix(".tmp"))
         saved.with_suffix(".tmp").replace(saved)
     return spent
 
@@ -235,11 +241,11 @@ def parse():
     add("--target-layer", type=int, default=4, help="teacher layer to imitate; 0 is its embeddings")
     add("--text", default="stanfordnlp/sst2", help="Hub id of the text; only column `sentence` of split train is used")
     add("--text-revision", default="8d51e7e4887a4caaa95b3fbebbf53c0490b58bbb")
-    add("--extra-text", nargs="*", default=[], help="files of lines `label | kind | sentence | phrases`; label unread")
+    add("--own-text", nargs="*", default=[str(POCKET / "data")], help="folders of further text, as pocket reviews are")
     add("--hold-out", type=int, default=0, help="whole sentences to leave out, with their phrases, for a diagnosis")
     add("--joined", type=int, default=30000, help="texts made by joining two or three phrases")
-    add("--replaced", type=int, default=40000, help="texts made by replacing 15 to 50 %% of a sentence's words")
-    add("--crossed", type=int, default=10000, help="texts made of the start of one sentence and the end of another")
+    add("--replaced", type=int, default=80000, help="texts made by replacing 15 to 50 %% of a sentence's words")
+    add("--crossed", type=int, default=30000, help="texts made of the start of one sentence and the end of another")
     add("--vocab", type=int, default=8000, help="WordPiece pieces")
     add("--dim", type=int, default=256, help="student's width")
     add("--hidden", type=int, default=512, help="student's feed-forward width")

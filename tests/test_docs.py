@@ -6,8 +6,10 @@ import pytest
 from support import NOTEBOOKS, ROOT, load_notebook, source
 
 from helpers import badges, check, progress
+from helpers.settings import EDITIONS, NAMES
 
 GLOSSARY, TEACHING = ROOT / "docs" / "glossary.md", ROOT / "docs" / "teaching.md"
+TITLES = {90: ["One session of 90 minutes"], 60: ["First session", "Second session", "Third session"]}
 SITE = f"https://github.com/{badges.repository()}/blob/main/docs/glossary.md"
 MOST_WORDS, MOST_SENTENCES = 45, 2
 
@@ -76,3 +78,61 @@ def test_links_stand_in_prose_only():
                 line for line in source(cell).splitlines() if line.startswith("#") or cell["cell_type"] == "code"
             ]
             assert not [text for text in closed if SITE in text], path.name
+
+
+def guide() -> str:
+    """Return the teaching guide."""
+    return TEACHING.read_text(encoding="utf-8")
+
+
+def plan(title: str) -> str:
+    """Return the guide from the heading, or line in bold, that begins with title, to the next one."""
+    return re.search(rf"(?ms)^(?:#+ |\*\*){re.escape(title)}.*?(?=^#|^\*\*|\Z)", guide())[0]
+
+
+def notebook_part(number: int) -> str:
+    """Return what the guide says of a notebook."""
+    return re.search(rf"(?ms)^## Notebook {number}: .*?(?=^## )", guide())[0]
+
+
+def test_every_exercise_is_in_the_guide_and_nothing_else():
+    known = {
+        (f"{book}.{place}", name)
+        for book, notebook in enumerate(progress.NOTEBOOKS, 1)
+        for place, name in enumerate(check.exercises(notebook), 1)
+    }
+    assert set(re.findall(r"\b([1-9]\.[1-9]) `(\w+)`", guide())) == known
+
+
+@pytest.mark.parametrize("number", range(1, 7))
+def test_each_goal_of_a_notebook_has_its_exercise(number):
+    table = re.findall(r"^\| .+ \| (\d\.\d) `(\w+)` \| \d+ \|$", notebook_part(number), re.M)
+    names = list(check.exercises(list(progress.NOTEBOOKS)[number - 1]))
+    assert table == [(f"{number}.{place}", name) for place, name in enumerate(names, 1)]
+
+
+@pytest.mark.parametrize("number", range(1, 7))
+def test_the_table_of_minutes_has_each_section_of_the_notebook(number):
+    text = "\n".join(source(c) for c in load_notebook(NOTEBOOKS[number - 1])["cells"] if c["cell_type"] == "markdown")
+    sections = re.findall(r"^\| (.+?) \| [\d.]+ \| .* \| .* \|$", notebook_part(number), re.M)
+    assert sections[0] == "Title, setup, settings"
+    assert sections[1:] == re.findall(r"^## (.+)$", text, re.M)
+
+
+@pytest.mark.parametrize(("minutes", "title"), [(m, title) for m, titles in TITLES.items() for title in titles])
+def test_a_plan_fills_its_time(minutes, title):
+    assert sum(map(int, re.findall(r"^\| (\d+) \|", plan(title), re.M))) == minutes
+
+
+def test_links_lead_to_files_and_headings():
+    headings = {anchor(heading) for heading in re.findall(r"^#+ (.+)$", guide(), re.M)}
+    targets = re.findall(r"\]\(([^)\s]+)\)", guide())
+    assert targets and {t[1:] for t in targets if t.startswith("#")} <= headings
+    assert all((TEACHING.parent / t).exists() for t in targets if "://" not in t and not t.startswith("#"))
+
+
+def test_the_guide_quotes_the_courses_commits_and_settings():
+    pins = {EDITIONS["full"][kind].rpartition("@")[2] for kind in ("model", "dataset")}
+    assert set(re.findall(r"\b[0-9a-f]{40}\b", guide())) == pins
+    named = set(re.findall(r"\bLESSON_([A-Z_]+)\b", guide()))
+    assert named and named <= {name.upper() for name in NAMES}

@@ -124,11 +124,15 @@ def test_a_plan_fills_its_time(minutes, title):
     assert sum(map(int, re.findall(r"^\| (\d+) \|", plan(title), re.M))) == minutes
 
 
-def test_links_lead_to_files_and_headings():
-    headings = {anchor(heading) for heading in re.findall(r"^#+ (.+)$", guide(), re.M)}
-    targets = re.findall(r"\]\(([^)\s]+)\)", guide())
-    assert targets and {t[1:] for t in targets if t.startswith("#")} <= headings
-    assert all((TEACHING.parent / t).exists() for t in targets if "://" not in t and not t.startswith("#"))
+@pytest.mark.parametrize("page", [GLOSSARY, TEACHING], ids=lambda page: page.stem)
+def test_links_lead_to_files_and_headings(page):
+    targets = {t for t in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")) if "://" not in t}
+    assert targets
+    for target in targets:
+        file, _, place = target.partition("#")
+        text = (page.parent / file if file else page).read_text(encoding="utf-8")
+        headings = re.findall(r"^#+ (.+)$", text, re.M) if place else []
+        assert not place or place in map(anchor, headings), target
 
 
 def test_the_guide_quotes_the_courses_commits_and_settings():

@@ -44,6 +44,9 @@ def direct() -> dict[str, str]:
     return bounds(project()["dependencies"] + project()["optional-dependencies"]["dev"])
 
 
+EXTRAS = {"site": "docs/requirements.txt", "browser": "tests/browser/requirements.txt"}
+
+
 def pins(name: str) -> dict[str, str]:
     """Return {name: version} of a file of name==version lines."""
     pairs = [re.fullmatch(r"([\w.-]+)==([\w.+!-]+)", line).groups() for line in text_lines(name)]
@@ -52,6 +55,21 @@ def pins(name: str) -> dict[str, str]:
 
 def test_requirements_are_those_of_pyproject():
     assert bounds(text_lines("requirements.txt")) == direct()
+
+
+@pytest.mark.parametrize("extra", EXTRAS)
+def test_what_site_and_browser_tests_need_is_listed_and_pinned(extra):
+    needed = bounds(project()["optional-dependencies"][extra])
+    assert bounds(text_lines(EXTRAS[extra])) == needed
+    pinned = pins("constraints.txt")
+    for name, bound in needed.items():
+        assert Requirement(f"{name}{bound}").specifier.contains(pinned[name]), name
+
+
+def test_browser_tests_run_only_where_they_are_asked_for(tmp_path):
+    for where, there in (("tests", False), ("tests/browser", True)):
+        done = run("-m", "pytest", "--collect-only", "-q", where, cwd=ROOT, env=clean_environ(tmp_path))
+        assert ("tests/browser/test_site.py::" in done.stdout) == there, done.stdout + done.stderr
 
 
 def test_the_conda_environment_is_the_same():

@@ -108,10 +108,10 @@ def test_the_tests_run_with_versions_within_the_bounds():
 
 def test_package_data_is_complete_and_small():
     tool = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
-    assert tool["packages"] == ["helpers"] and set(tool["package-data"]) == {"helpers"}
+    assert tool["packages"] == ["helpers", "helpers.exercises"] and set(tool["package-data"]) == {"helpers"}
     package = ROOT / "helpers"
     packed = {path for pattern in tool["package-data"]["helpers"] for path in package.glob(pattern)}
-    packed |= set(package.glob("*.py"))
+    packed |= {*package.glob("*.py"), *package.glob("exercises/*.py")}
     there = {path for path in package.rglob("*") if path.is_file() and "__pycache__" not in path.parts}
     assert packed == there
     assert {path.name for path in packed} >= {"train.parquet", "model.safetensors", "tokenizer.json", "config.json"}

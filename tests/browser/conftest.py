@@ -1,4 +1,4 @@
-"""A real Chromium, headless, for tests that look at pages as people do. Debian: apt install chromium chromium-driver."""
+"""A real Chromium, headless, for tests that look at pages as people do (Debian: chromium, chromium-driver)."""
 
 import functools
 import http.server

@@ -30,7 +30,8 @@ return {
   links: Array.from(document.links, link => link.href),
   ids: Array.from(document.querySelectorAll("[id]"), element => element.id),
   pictures: Array.from(document.images, image => ({
-    source: image.getAttribute("src"), alt: image.getAttribute("alt") || "", drawn: image.complete && image.naturalWidth > 0,
+    source: image.getAttribute("src"), alt: image.getAttribute("alt") || "",
+    drawn: image.complete && image.naturalWidth > 0,
     output: image.closest(".cell_output") !== null})),
   wide: document.documentElement.scrollWidth - document.documentElement.clientWidth,
 }

@@ -43,13 +43,13 @@ def lengths(dataset) -> list[int]:
     return [len(ids) for ids in dataset["input_ids"]]
 
 
-CHUNK = 200  # batches that are sorted by length together: 50 would leave three times as much padding
+CHUNK = 50  # batches that are sorted by length together; transformers takes fewer where there are few rows
 
 
 class LengthGroupedSampler(torch.utils.data.Sampler):
     """Row numbers in an order that puts sentences of similar length into the same batch.
 
-    The grouping is that of transformers (`get_length_grouped_indices`: shuffle, cut into large chunks, sort
+    The grouping is that of transformers (`get_length_grouped_indices`: shuffle, cut into chunks of 50 batches, sort
     each chunk by length). Then the batches are shuffled: else training would see all long sentences of a chunk, then
     all short ones, and with large batches it can fail to learn (benchmarks/README.md). The order depends on seed and
     epoch alone, so that a resumed run and each of several processes see the same batches.

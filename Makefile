@@ -2,12 +2,14 @@
 # make bench    measure the training recipes on this machine
 # make soak     kill a training 200 times (KILLS=1000 SEED=7 for others)
 # make slides   a reveal.js deck of each notebook in _slides/, each a file that needs no network (needs npm)
+# make site     the course as a web site in _site/, without a network
+# make browser  look at the site and at the notebooks in a real Chromium (needs chromium, chromedriver, npm)
 # All make .venv first, with the exact versions of constraints.txt.
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: lesson test bench soak notebooks slides check clean
+.PHONY: lesson test bench soak notebooks slides site browser check clean
 
 lesson: $(VENV)/ready
 	$(RUN) -m helpers lesson
@@ -32,14 +34,32 @@ notebooks: $(VENV)/ready
 slides: $(VENV)/ready
 	$(RUN) tools/slides.py
 
+# From nothing each time: a page that is kept would keep its warnings to itself.
+site: $(VENV)/ready-site
+	rm -rf _site
+	$(RUN) -m sphinx -q -E -W --keep-going -b html -c docs -d build/site/doctrees . _site
+	@echo "the site: _site/index.html"
+
+browser: site slides $(VENV)/ready $(VENV)/ready-browser tests/browser/node_modules/.package-lock.json
+	$(RUN) -m pytest tests/browser
+
 # Three recipes in turns, with the shipped model and data (benchmarks/README.md): a JSON object.
 bench: $(VENV)/ready
 	$(RUN) benchmarks/recipes.py
 
-$(VENV)/ready: requirements.txt constraints.txt
+$(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
-	$(RUN) -m pip install -q --disable-pip-version-check -r requirements.txt -c constraints.txt
+
+# What the course, the site and the browser tests need: .venv/ready, .venv/ready-site, .venv/ready-browser.
+$(VENV)/ready: requirements.txt
+$(VENV)/ready-site: docs/requirements.txt
+$(VENV)/ready-browser: tests/browser/requirements.txt
+$(VENV)/ready $(VENV)/ready-site $(VENV)/ready-browser: constraints.txt | $(VENV)/bin/python
+	$(RUN) -m pip install -q --disable-pip-version-check -r $< -c constraints.txt
 	touch $@
 
+tests/browser/node_modules/.package-lock.json: tests/browser/package-lock.json
+	cd tests/browser && npm ci --ignore-scripts --no-audit --no-fund
+
 clean:
-	rm -rf $(VENV) lesson_home _slides tools/web/node_modules
+	rm -rf $(VENV) lesson_home _slides _site build/site tools/web/node_modules tests/browser/node_modules

@@ -23,7 +23,7 @@ def parser() -> argparse.ArgumentParser:
             command.add_argument(f"--{setting.replace('_', '-')}", help=f"as LESSON_{setting.upper()}", metavar="VALUE")
     text = "one table of a class's progress.json files"
     commands.add_parser("progress", help=text, description=text).add_argument("folder", metavar="FOLDER")
-    badges = commands.add_parser("badges", help="write the Open in Colab badges")
+    badges = commands.add_parser("badges", help="write the badges and the addresses for your own copy")
     badges.add_argument(
         "repository", nargs="?", metavar="OWNER/REPO", help="default: the one that pyproject.toml names"
     )

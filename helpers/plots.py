@@ -1,15 +1,33 @@
-"""The figures: data in, one matplotlib figure out. Each can be read without colour."""
+"""The figures: data in, one matplotlib figure out. Each can be read without colour, and says in words what it shows."""
 
+import matplotlib.figure
 import matplotlib.pyplot as plt
 import numpy as np
 
-COLOURS = ("#1f4e79", "#d9822b", "#7f7f7f", "#5b8c5a")  # told apart by lightness too
+COLOURS = ("#122f52", "#d4761c", "#6a6a6a", "#1f5a3c")  # told apart by lightness too (tests/test_plots.py)
 HATCHES = ("", "//", "..", "xx")
+
+
+class Figure(matplotlib.figure.Figure):
+    """A figure with a text alternative, `alt`, which a notebook keeps with the picture for those who cannot see it."""
+
+    alt = ""
+
+    def describe(self, title: str, kind: str, parts) -> "Figure":
+        """Make the text alternative from a title, the kind of figure and what is drawn; return the figure."""
+        self.alt = f"{title.rstrip('.')}{'' if title.endswith('?') else '.'} {kind}: {'; '.join(parts)}."
+        return self
+
+    def _repr_mimebundle_(self, include=None, exclude=None) -> tuple[dict, dict]:
+        """Tell IPython how to show the figure: the picture, and its text in the place where nbconvert looks for it."""
+        from IPython.core.pylabtools import print_figure
+
+        return {"image/png": print_figure(self, base64=True)}, {"image/png": {"alt": self.alt}}
 
 
 def axes(title: str, xlabel: str, ylabel: str, size: tuple[float, float] = (7, 3.2)):
     """Return (figure, axes) in the course's style; size in inches."""
-    figure, ax = plt.subplots(figsize=size, layout="constrained")
+    figure, ax = plt.subplots(figsize=size, FigureClass=Figure, layout="constrained")
     ax.set(xlabel=xlabel, ylabel=ylabel)
     ax.set_title(title, loc="left", fontsize=11, fontweight="bold")
     ax.spines[["top", "right"]].set_visible(False)
@@ -32,10 +50,12 @@ def bars(
     ax.set_yticks(range(len(names)), names)
     ax.invert_yaxis()
     ax.set_xlim(0, 1.15 * max([*values.values(), line[0] if line else 0]))
+    parts = [f"{name} {form.format(value)}" for name, value in values.items()]
     if line:
         ax.axvline(line[0], color="black", linestyle="--", linewidth=1)
         ax.annotate(line[1], (line[0], 0), (4, 12), textcoords="offset points", fontsize=9)
-    return figure
+        parts.append(f"dashed line, {line[1]}, at {form.format(line[0])}")
+    return figure.describe(title, f"Bar chart, {xlabel}", parts)
 
 
 def histogram(groups: dict[str, list[float]], title: str, xlabel: str, ylabel: str):
@@ -47,12 +67,15 @@ def histogram(groups: dict[str, list[float]], title: str, xlabel: str, ylabel: s
         weights = np.full(len(values), 1 / len(values))
         ax.hist(values, edges, weights=weights, histtype="step", color=colour, linestyle=style, linewidth=2, label=name)
     ax.legend(frameon=False)
-    return figure
+    quarters = {name: np.percentile(values, (25, 50, 75, 100)) for name, values in groups.items()}
+    parts = (f"{name}: half of them from {a:.3g} to {c:.3g}, the middle one {b:.3g}, the largest {d:.3g}"
+             for name, (a, b, c, d) in quarters.items())  # fmt: skip
+    return figure.describe(title, f"Histogram, {ylabel} by {xlabel}", parts)
 
 
 def training_curves(history: list[dict], best_epoch: int):
     """Return a figure from a Trainer's log_history: the loss on both sets, and the development accuracy."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.2), FigureClass=Figure, layout="constrained")
     train = [(entry["epoch"], entry["loss"]) for entry in history if "loss" in entry]
     checks = [entry for entry in history if "eval_accuracy" in entry]
     epochs = [entry["epoch"] for entry in checks]
@@ -67,7 +90,12 @@ def training_curves(history: list[dict], best_epoch: int):
         ax.spines[["top", "right"]].set_visible(False)
         ax.legend(frameon=False)
     right.margins(y=0.25)
-    return figure
+    parts = [f"left, loss on training rows, from {train[0][1]:.3f} to {train[-1][1]:.3f}"]
+    for name, key in (("left, loss", "eval_loss"), ("right, accuracy", "eval_accuracy")):
+        scores = (f"{entry[key]:.3f} after epoch {entry['epoch']:.3g}" for entry in checks)
+        parts.append(f"{name} on development rows, {', '.join(scores)}")
+    parts.append(f"epoch {best_epoch} kept")
+    return figure.describe("How training went", "Two line charts over the epochs", parts)
 
 
 def lines(series: dict[str, list[float]], title: str, xlabel: str, ylabel: str):
@@ -78,7 +106,8 @@ def lines(series: dict[str, list[float]], title: str, xlabel: str, ylabel: str):
     ax.set_xticks(range(1, max(map(len, series.values())) + 1))
     ax.margins(0.08, 0.15)
     ax.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
-    return figure
+    parts = (f"{name}: {', '.join(f'{value:.3f}' for value in values)}" for name, values in series.items())
+    return figure.describe(title, f"Line chart, {ylabel} at each {xlabel}", parts)
 
 
 def intervals(table: dict[str, tuple], title: str, xlabel: str = "accuracy"):
@@ -93,20 +122,24 @@ def intervals(table: dict[str, tuple], title: str, xlabel: str = "accuracy"):
     low, high = min(v[1] for v in table.values()), max(v[2] for v in table.values())
     ax.set_xlim(low - 0.03, high + 0.12 * (high - low) + 0.04)
     ax.grid(axis="x", alpha=0.3)
-    return figure
+    parts = (f"{name} {v[0]:.3f} ({v[1]:.3f} to {v[2]:.3f})" for name, v in table.items())
+    return figure.describe(title, f"Dots with intervals, {xlabel}", parts)
 
 
 def confusion(matrix: np.ndarray, names: list[str]):
     """Return a figure of a confusion matrix, shape (classes, classes): rows are the truth, columns the answer."""
     figure, ax = axes("True labels and answers", "the model's answer", "the true label", (4.4, 3.6))
     ax.imshow(matrix, cmap="Blues", vmin=0)
+    parts = []
     for row, line in enumerate(matrix):
+        counts = ", ".join(f"{name} {count:,}" for name, count in zip(names, line, strict=True))
+        parts.append(f"truly {names[row]}, answered {counts}")
         for column, count in enumerate(line):
-            colour = "white" if count > matrix.max() / 2 else "black"
+            colour = "white" if count > 0.72 * matrix.max() else "black"  # where both contrast equally
             ax.text(column, row, f"{count:,}", ha="center", va="center", color=colour, fontsize=13)
     ax.set_xticks(range(len(names)), names)
     ax.set_yticks(range(len(names)), names)
-    return figure
+    return figure.describe(ax.get_title("left"), "Table of counts", parts)
 
 
 def reliability(table: list[dict], classes: int = 2):
@@ -127,4 +160,5 @@ def reliability(table: list[dict], classes: int = 2):
         )
     ax.legend(frameon=False)
     ax.margins(0.18)
-    return figure
+    parts = (f"{r['rows']} rows, mean confidence {r['confidence']:.2f}, right {r['accuracy']:.2f}" for r in table)
+    return figure.describe(ax.get_title("left"), "Line chart, with a dashed line where both are equal", parts)

@@ -18,7 +18,7 @@ from helpers.files import LessonError
 
 MOST_BYTES = 12 * 2**20
 NOT_ON_COLAB = {"evaluate"}
-REPOSITORY_FILES = ["helpers", "notebooks", "README.md", "colab_badge.md", "pyproject.toml"]
+REPOSITORY_FILES = ["helpers", "notebooks", "docs", "README.md", "colab_badge.md", "pyproject.toml"]
 
 
 def project() -> dict:
@@ -44,6 +44,9 @@ def direct() -> dict[str, str]:
     return bounds(project()["dependencies"] + project()["optional-dependencies"]["dev"])
 
 
+EXTRAS = {"site": "docs/requirements.txt", "browser": "tests/browser/requirements.txt"}
+
+
 def pins(name: str) -> dict[str, str]:
     """Return {name: version} of a file of name==version lines."""
     pairs = [re.fullmatch(r"([\w.-]+)==([\w.+!-]+)", line).groups() for line in text_lines(name)]
@@ -52,6 +55,21 @@ def pins(name: str) -> dict[str, str]:
 
 def test_requirements_are_those_of_pyproject():
     assert bounds(text_lines("requirements.txt")) == direct()
+
+
+@pytest.mark.parametrize("extra", EXTRAS)
+def test_what_site_and_browser_tests_need_is_listed_and_pinned(extra):
+    needed = bounds(project()["optional-dependencies"][extra])
+    assert bounds(text_lines(EXTRAS[extra])) == needed
+    pinned = pins("constraints.txt")
+    for name, bound in needed.items():
+        assert Requirement(f"{name}{bound}").specifier.contains(pinned[name]), name
+
+
+def test_browser_tests_run_only_where_they_are_asked_for(tmp_path):
+    for where, there in (("tests", False), ("tests/browser", True)):
+        done = run("-m", "pytest", "--collect-only", "-q", where, cwd=ROOT, env=clean_environ(tmp_path))
+        assert ("tests/browser/test_site.py::" in done.stdout) == there, done.stdout + done.stderr
 
 
 def test_the_conda_environment_is_the_same():
@@ -109,10 +127,11 @@ def test_every_module_is_in_the_packages_description():
 
 @pytest.fixture
 def copy(tmp_path) -> Path:
-    """Return a copy of the files that have badges."""
+    """Return a copy of the files that have badges or other addresses of the repository."""
+    other = shutil.ignore_patterns("pocket", "__pycache__", "*.png", "_build")
     for name in REPOSITORY_FILES:
         if (ROOT / name).is_dir():
-            shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("pocket", "__pycache__"))
+            shutil.copytree(ROOT / name, tmp_path / name, ignore=other)
         else:
             shutil.copy(ROOT / name, tmp_path)
     return tmp_path
@@ -134,7 +153,8 @@ def test_badges_for_another_repository_change_that_and_nothing_else(copy):
     assert contents(copy) == before
     changed = {str(path.relative_to(copy)) for path in badges.write("someone/else", copy)}
     after = contents(copy)
-    assert changed == {"README.md", "colab_badge.md", "pyproject.toml", *(f"notebooks/{p.name}" for p in NOTEBOOKS)}
+    assert changed == {name for name, text in before.items() if f"/{old}" in text}
+    assert changed >= {"README.md", "colab_badge.md", "pyproject.toml", *(f"notebooks/{p.name}" for p in NOTEBOOKS)}
     assert {name: text.replace("someone/else", old) for name, text in after.items()} == before
     assert badges.repository(copy) == "someone/else" and badges.write(None, copy) == []
     for path in NOTEBOOKS:
@@ -144,6 +164,53 @@ def test_badges_for_another_repository_change_that_and_nothing_else(copy):
         assert json.loads(text)["cells"]
     badges.write(old, copy)
     assert contents(copy) == before, "and back again"
+
+
+ADDRESSES = """
+[token](https://github.com/{name}/blob/main/docs/glossary.md#token). Clone https://github.com/{name}.git or
+git@github.com/{name}: read https://{pages}/index.html, <https://{pages}>, https://github.com/{name}.
+https://raw.githubusercontent.com/{name}/main/README.md
+https://colab.research.google.com/github/{name}/blob/main/notebooks/solutions/01_gpu_check.ipynb
+"""
+OTHERS = """
+https://github.com/huggingface/transformers/blob/main/docs/glossary.md, git+https://github.com/huggingface/evaluate
+https://github.com/{name}-two/issues, https://huggingface.github.io/transformers, https://{pages}-old
+"""
+
+
+@pytest.mark.parametrize("place", ["notebook", "solution", "docs/teaching.md", "docs/deeper/page.md", "SECURITY.md"])
+def test_every_address_of_the_repository_follows(copy, place):
+    old, new = badges.repository(copy), "Some-One/else"
+    owner, name = old.split("/")
+    was = {"name": old, "pages": f"{owner}.github.io/{name}"}
+    text = ADDRESSES.format(**was) + OTHERS.format(**was)
+    if place in ("notebook", "solution"):
+        path = copy / "notebooks" / ("solutions" if place == "solution" else "") / NOTEBOOKS[1].name
+        notebook = json.loads((copy / "notebooks" / NOTEBOOKS[1].name).read_text(encoding="utf-8"))
+        notebook["cells"][4]["source"] = text.splitlines(keepends=True)
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    else:
+        path = copy / place
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    assert path in badges.write(new, copy)
+    after = path.read_text(encoding="utf-8")
+    if path.suffix == ".ipynb":
+        after = "".join(json.loads(after)["cells"][4]["source"])
+    assert after == ADDRESSES.format(name=new, pages="some-one.github.io/else") + OTHERS.format(**was)
+    assert badges.write(new, copy) == []
+
+
+def test_addresses_follow_a_name_that_was_written_into_pyproject_by_hand(copy):
+    old = badges.repository(copy)
+    page = copy / "docs" / "page.md"
+    page.write_text(f"https://github.com/{old}/issues")
+    pyproject = copy / "pyproject.toml"
+    pyproject.write_text(pyproject.read_text().replace(f'"https://github.com/{old}"', '"https://github.com/by/hand"'))
+    badges.write(None, copy)
+    assert page.read_text() == "https://github.com/by/hand/issues"
+    assert not [name for name, text in contents(copy).items() if f"/{old}" in text]
 
 
 def test_the_table_of_badges_has_a_row_for_each_notebook():

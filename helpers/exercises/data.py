@@ -108,8 +108,8 @@ def majority_accuracy(answer, run: Run) -> Reply:
         return lambda result: number(result, share, "as it should be", mistakes, hint, tolerance=1e-6)
 
     return tries(answer, [(arguments, judge(*rest)) for arguments, *rest in cases]) or right(
-        f"On development it gives {run.scores['majority class']:.3f}, as the shorter bar above. Where 9 of 10 rows are "
-        "positive, this answer is right 9 times of 10 without reading a word: an accuracy means nothing without it."
+        f"On development this answer scores {run.scores['majority class']:.3f}, the shorter bar above. Where 9 of 10 "
+        "rows are positive, it is right 9 times of 10 without reading a word: an accuracy means nothing without it."
     )
 
 

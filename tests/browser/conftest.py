@@ -22,14 +22,13 @@ def program(*names: str) -> str:
     raise RuntimeError(f"There is no {names[0]} here. Debian, Ubuntu: sudo apt install chromium chromium-driver.")
 
 
-@pytest.fixture
-def browser(tmp_path):
-    """A new Chromium window of 1280 x 720 points with an empty profile; it keeps the console's messages."""
+def chromium(profile: Path):
+    """Yield a new Chromium window of 1280 x 720 points; it keeps the console's messages."""
     from selenium import webdriver
 
     options = webdriver.ChromeOptions()
     options.binary_location = program("chromium", "chromium-browser", "google-chrome")
-    for flag in (*FLAGS.split(), "--window-size=1280,720", f"--user-data-dir={tmp_path / 'profile'}"):
+    for flag in (*FLAGS.split(), "--window-size=1280,720", f"--user-data-dir={profile}"):
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     driver = webdriver.Chrome(options, webdriver.ChromeService(program("chromedriver")))
@@ -38,8 +37,20 @@ def browser(tmp_path):
 
 
 @pytest.fixture
+def browser(tmp_path):
+    """A new Chromium window with an empty profile (see chromium)."""
+    yield from chromium(tmp_path / "profile")
+
+
+@pytest.fixture(scope="module")
+def shared_browser(tmp_path_factory):
+    """One Chromium window for all tests of a file: for those that only look."""
+    yield from chromium(tmp_path_factory.mktemp("shared") / "profile")
+
+
+@pytest.fixture(scope="module")
 def serve():
-    """A function: serve a folder over HTTP on this machine, until the test ends; return its address."""
+    """A function: serve a folder over HTTP on this machine, until the file's tests end; return its address."""
     servers = []
 
     class Quiet(http.server.SimpleHTTPRequestHandler):

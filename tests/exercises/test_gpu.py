@@ -9,7 +9,7 @@ import torch
 from cases import Case, exercise_tests
 from support import make_settings
 
-from helpers import gpu
+from helpers import gpu, progress
 from helpers.check import OPEN, RIGHT, WRONG, Check
 
 CPU = gpu.Device("cpu", "x86_64", None, None)
@@ -104,10 +104,12 @@ def check(**changed) -> Check:
 
 
 @pytest.mark.parametrize("name", ["precision_for", "training_seconds"])
-def test_a_function_that_is_not_written_yet_is_not_answered_yet(name):
-    checks = Check("gpu", NAMES)
-    assert getattr(checks, name)(lambda *arguments: None).state == OPEN
-    assert getattr(checks, name)(lambda *arguments: ...).state == OPEN
+def test_a_function_that_is_not_written_yet_is_not_answered_yet_and_no_try(name, tmp_path):
+    settings = make_settings(tmp_path)
+    checks = Check("gpu", NAMES | {"settings": settings})
+    for unwritten in (lambda *arguments: None, lambda *arguments: ...):
+        assert getattr(checks, name)(unwritten).state == OPEN
+    assert progress.read(progress.path(settings)) is None
 
 
 def test_small_tables_are_judged_by_what_is_measured(monkeypatch):

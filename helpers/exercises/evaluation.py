@@ -7,7 +7,8 @@ import numpy as np
 from scipy.stats import binom
 
 from helpers import evaluation
-from helpers.check import RIGHT, Reply, Run, call, choice, number, right
+from helpers.check import Reply, Run, choice, number, right
+from helpers.exercises import tries
 
 SURE, MODELS = 0.9, 10
 
@@ -82,33 +83,32 @@ def more_agreement(answer, run: Run) -> Reply:
 
 def mistakes_when_sure(answer, run: Run) -> Reply:
     """Build it: a function that returns the share of mistakes among the answers that are at least so sure."""
-    for seed, least in ((1, 0.8), (2, 0.9), (3, 0.7)):
+
+    def case(seed: int, least: float) -> tuple:
         probabilities, labels = _made_up(seed)
-        result, failed = call(answer, probabilities.copy(), labels.copy(), least)
         sure, wrong = probabilities.max(axis=1) >= least, probabilities.argmax(axis=1) != labels
         share, positive = wrong[sure].mean(), probabilities[:, 1] >= least
-        reply = failed or number(
-            result,
-            share,
-            yes="",
-            mistakes=[
-                (1 - share, "the function returns the share of right answers. The mistakes are the rest."),
-                (wrong[sure].sum(), "the function returns how many mistakes there are. Divide by the sure answers."),
-                (100 * share, "the function returns a percentage. A share is a number from 0 to 1."),
-                ((wrong & sure).mean(), "the function divides by all answers. Divide by the sure ones only."),
-                (sure[wrong].mean(), "the function returns which share of the mistakes is sure. Turn it round: which "
-                 "share of the sure answers is a mistake?"),
-                (wrong.mean(), "the function counts the mistakes of all answers. Keep the sure ones first."),
-                (wrong[~sure].mean(), "the function keeps the answers that are less sure. Keep those with at least "
-                 "`least`."),
-                (wrong[positive].mean(), "the function looks at one column only. How sure an answer is, is the largest "
-                 "number of its row."),
-            ],
-            hint=f"for the rows of this check and least={least}, {share:.4f} is right. How sure an answer is, is the "
-            "largest probability of its row; the answer is its column (`argmax`).",
-        )  # fmt: skip
-        if reply.state != RIGHT:
-            return reply
+        mistakes = [
+            (1 - share, "that is the share of right answers. The mistakes are the rest."),
+            (wrong[sure].sum(), "that is how many mistakes there are. Divide by the number of sure answers."),
+            (100 * share, "that is a percentage. A share is a number from 0 to 1."),
+            ((wrong & sure).mean(), "you divide by all answers. Divide by the sure ones only."),
+            (sure[wrong].mean(), "that is the share of the mistakes that is sure. Turn it round: which share of the "
+             "sure answers is a mistake?"),
+            (wrong.mean(), "you count the mistakes of all answers. Keep the sure ones first."),
+            (wrong[~sure].mean(), "you keep the answers that are less sure. Keep those with at least `least`."),
+            (wrong[positive].mean(), "you look at one column only. How sure an answer is, is the largest number of its "
+             "row."),
+        ]  # fmt: skip
+        hint = (
+            f"{share:.4f} would be right. How sure an answer is, is the largest probability of its row; the answer is "
+        )
+        hint += "the column where it stands (`argmax`)."
+        return (probabilities, labels, least), lambda result: number(result, share, "", mistakes, hint)
+
+    reply = tries(answer, (case(1, 0.8), case(2, 0.9), case(3, 0.7)))
+    if reply:
+        return reply
     confidence, mistakes = run.probabilities.max(axis=1), ~run.right
     sure = confidence >= SURE
     if not sure.any():
@@ -129,28 +129,30 @@ def _made_up(seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 def best_of(answer, run: Run) -> Reply:
     """Challenge: a function that plays how high the best of some equally good models comes out on one final set."""
-    for models, accuracy, rows in ((10, 0.8, 500), (40, 0.6, 200), (1, 0.7, 300)):
-        result, failed = call(answer, models, accuracy, rows)
+
+    def case(models: int, accuracy: float, rows: int) -> tuple:
         expected, spread = _best(models, accuracy, rows), (accuracy * (1 - accuracy) / rows) ** 0.5
-        low = isinstance(result, numbers.Real) and result < expected
-        reply = failed or number(
-            result,
-            expected,
-            yes="",
-            mistakes=[
-                (accuracy, "the function returns the mean of all models. But only the best one is reported."),
-                (rows * expected, "the function returns how many sentences are right. Divide by `rows`."),
-                (100 * expected, "the function returns a percentage. Return an accuracy: a number from 0 to 1."),
-                (2 * accuracy - expected, "the function returns the worst of the models. The best is reported."),
-            ],
-            hint=f"for models={models}, accuracy={accuracy}, rows={rows} the result is too "
-            + ("low. Play many games, each with new luck (make the generator once, outside the function), and return "
-               "the mean of the best accuracies, not only what they have more."
-               if low else "high. Take the best accuracy of each game, and then the mean over all games."),
-            tolerance=spread / 4 / expected,
-        )  # fmt: skip
-        if reply.state != RIGHT:
-            return reply
+        mistakes = [
+            (accuracy, "that is the mean of all models. But only the best one is reported."),
+            (rows * expected, "that is how many sentences are right. Divide by `rows`."),
+            (100 * expected, "that is a percentage. Return an accuracy: a number from 0 to 1."),
+            (2 * accuracy - expected, "that is the worst of the models. The best is reported."),
+        ]
+        low = (
+            "that is too low. Play many games, each with new luck (make the generator once, outside the function), and "
+            "return the mean of the best accuracies, not only what they have more."
+        )
+        high = "that is too high. Take the best accuracy of each game, and then the mean over all games."
+
+        def judge(result) -> Reply:
+            hint = low if isinstance(result, numbers.Real) and result < expected else high
+            return number(result, expected, "", mistakes, hint, tolerance=spread / 4 / expected)
+
+        return (models, accuracy, rows), judge
+
+    reply = tries(answer, (case(10, 0.8, 500), case(40, 0.6, 200), case(1, 0.7, 300)))
+    if reply:
+        return reply
     rows, accuracy = len(run.right), run.right.mean()
     gain = 100 * (_best(MODELS, accuracy, rows) - accuracy)
     return right(

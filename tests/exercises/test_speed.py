@@ -54,18 +54,19 @@ CASES = {
     "sentences_a_second": Case(
         right=[rate, lambda seconds, batch, warmup: batch / statistics.mean(seconds[warmup:])],
         wrong=[
-            (lambda seconds, batch, warmup: rate(seconds, batch, 0), "counts the warm-up too"),
+            (lambda seconds, batch, warmup: rate(seconds, batch, 0), "you count the warm-up too"),
             (lambda seconds, batch, warmup: batch * (len(seconds) - warmup) / sum(seconds), "the warm-up's time"),
             (lambda seconds, batch, warmup: batch * len(seconds) / sum(seconds[warmup:]), "the warm-up's sentences"),
             (lambda seconds, batch, warmup: 1 / rate(seconds, batch, warmup), "turned round"),
             (lambda seconds, batch, warmup: rate(seconds, 1, warmup), "steps a second"),
             (lambda seconds, batch, warmup: batch / sum(seconds[warmup:]), "one batch in the time"),
-            (lambda seconds, batch, warmup: batch / statistics.median(seconds[warmup:]), "median step"),
+            (lambda seconds, batch, warmup: batch / statistics.median(seconds[warmup:]), "from the median step"),
             (lambda seconds, batch, warmup: statistics.mean(batch / s for s in seconds[warmup:]), "quick steps count"),
-            (lambda seconds, batch, warmup: rate(seconds[: len(seconds) - warmup], batch, 0), "leaves out the last"),
+            (lambda seconds, batch, warmup: rate(seconds[: len(seconds) - warmup], batch, 0), "you leave out the last"),
             (lambda seconds, batch, warmup: 1000, "must be 25.6"),
             (lambda seconds, batch, warmup: seconds, "a number is asked for"),
             (lambda seconds: 7, "TypeError"),
+            (lambda seconds, batch, warmup: rate(seconds, batch, warmup) if warmup else None, "lacks its `return`"),
             (25.6, "without brackets"),
         ],
     ),
@@ -132,3 +133,9 @@ def test_a_slower_last_recipe_and_a_machine_without_16_bit_are_answered_too():
 def test_a_gain_that_noise_made_impossible_gives_no_share(last):
     names = NAMES | {"speeds": SPEEDS | {"16-bit": last}}
     assert "no share comes out" in Check("speed", names, remember=False).share_made_faster(share).text
+
+
+@pytest.mark.parametrize("measured, told", [(500.0, "other costs"), (900.0, "more than counting allows")])
+def test_what_was_measured_is_compared_with_what_was_counted(measured, told):
+    names = NAMES | {"speeds": SPEEDS | {"group by length": measured}}
+    assert told in Check("speed", names, remember=False).without_padding(7.8).text

@@ -90,6 +90,8 @@ def majority_accuracy(answer, run: Run) -> Reply:
             (1, "that is the label which is always answered. How often is it right in test_labels?"),
             (3, "that is how many are right. Divide by the length of test_labels."),
             (30, "that is the percentage. Give the share: a number from 0 to 1."),
+            (0, "nothing in test_labels agrees with what you answer. Is it the commonest label, 1? "
+             "(`Counter(...).most_common(1)` gives a list that holds a pair.)"),
         ]),
         ([0, 0, 0, 1], [0] * 8 + [1] * 2, 0.8, [
             (0.2, "here the commonest label of train_labels is 0, not 1."),
@@ -101,7 +103,7 @@ def majority_accuracy(answer, run: Run) -> Reply:
     cases = [((train, test), share, mistakes, other) for train, test, share, mistakes in small]
     train, development = (run.splits[name]["label"][:] for name in ("train", "development"))
     if 2 * sum(train) != len(train):  # with as many of both, either could be called the commonest
-        own = "these are the labels of train and development, and the bar above shows another accuracy."
+        own = "these are the labels of train and development, and the bar above shows another accuracy. Do not round."
         cases.append(((train, development), run.scores["majority class"], [], own))
 
     def judge(share: float, mistakes: list, hint: str):
@@ -116,7 +118,7 @@ def majority_accuracy(answer, run: Run) -> Reply:
 def leaky_pair(answer, run: Run) -> Reply:
     """Challenge: a function that says whether one of two sentences is a piece of the other, word by word."""
     cases = [
-        ("a dull film", "it is a dull film", True, "the first is a piece of the second."),
+        ("a dull film", "it is a dull film", True, "the first is a piece of the second, at its very end."),
         ("it is a dull film", "a dull film", True, "it is a leak the other way round as well."),
         ("fine acting", "a dull film", False, "they have nothing in common."),
         ("art", "a party of fools", False, 'whole words are compared, and "art" is only a part of "party".'),

@@ -21,12 +21,14 @@ def longest_by_shortest(answer, run: Run) -> Reply:
             (slow / fast, "that is the shortest bar divided by the longest. Turn it round."),
             (fast / slow - 1, "that is how many times *faster* it is. *Times as fast* is the plain quotient."),
             (100 * fast / slow, "that is a percentage. Give the quotient itself."),
+            (100 * (fast / slow - 1), "that is how many *percent faster* it is. *Times as fast* is the quotient."),
             (fast - slow, difference),
             ((fast - slow) / 1e9, difference),
             (fast / 1e9, "that is the longest bar itself. Divide it by the shortest."),
             (slow / 1e9, "that is the shortest bar itself. Divide the longest by it."),
         ],
-        hint="divide the figure beside the longest bar by the figure beside the shortest.",
+        hint="divide the figure beside the longest bar by the figure beside the shortest, and do not round to a whole "
+        "number.",
         tolerance=min(max(0.05, 0.5e9 / slow), 0.5),  # the bars show whole giga-operations
     )
 
@@ -50,7 +52,7 @@ def small_tables(answer, run: Run) -> Reply:
         },
         yes=f"Measured just now, with 8 rows: {small / 1e9:.1f} giga-operations a second; above, with large tables: "
         f"{large / 1e9:,.0f}. Starting a multiplication has a fixed cost, and only large tables keep the whole chip at "
-        "work. That is why sentences are trained on in batches.",
+        "work. That is why training reads many sentences at once.",
     )
 
 
@@ -98,7 +100,7 @@ def other_machine(answer, run: Run) -> Reply:
 
 def training_seconds(answer, run: Run) -> Reply:
     """Challenge: a function that predicts the training time from rows, epochs, batch size and the time of a step."""
-    last = "the last rows fill no whole batch, but need a step as well: round up."
+    last = "the last rows fill no whole batch, but need a step as well: round up (`math.ceil` does)."
     cases = [
         ((100, 1, 10, 0.5), 5.0, [
             (50, "one step reads a whole batch, not one row."),
@@ -127,5 +129,5 @@ def training_seconds(answer, run: Run) -> Reply:
 
     return tries(answer, [(arguments, judge(*rest)) for arguments, *rest in cases]) or right(
         f"With the figures of your machine it gives {prediction['predicted_train_seconds']:.0f} seconds, as the "
-        "notebook predicted. A step count and one measured step are all that it takes to foretell hours of training."
+        "notebook predicted. The number of steps and the time of one are enough for a prediction, even of hours."
     )

@@ -95,6 +95,7 @@ CASES = {
             (lambda train, test: Counter(train).most_common(1)[0][0], "the label which is always answered"),
             (lambda train, test: majority(train, test) * len(test), "Divide by the length"),
             (lambda train, test: 100 * majority(train, test), "percentage"),
+            (lambda train, test: test.count(Counter(train).most_common(1)) / len(test), "holds a pair"),
             (lambda train, test: sum(test) / len(test), "commonest label of train_labels is 0"),
             (lambda train, test: majority(train, test) if len(test) < 11 else 0.99, "the labels of train"),
             (lambda train, test: majority(train), "stopped with TypeError"),

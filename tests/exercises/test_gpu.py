@@ -49,8 +49,8 @@ CASES = {
     "longest_by_shortest": Case(
         right=[438 / 194, 2.3, 2.25],
         wrong=[(194 / 438, "Turn it round"), (438 / 194 - 1, "plain quotient"), (225.8, "percentage"),
-               (125.8, "percent faster"), (244e9, "divide"), (244, "divide"), (438, "longest bar itself"), (194, "shortest bar itself"),
-               (9, "beside the longest")],
+               (125.8, "percent faster"), (244e9, "divide"), (244, "divide"),
+               (438, "longest bar itself"), (194, "shortest bar itself"), (9, "beside the longest")],
     ),
     "small_tables": Case(
         right=["fewer", " Fewer"],

@@ -251,7 +251,7 @@ def parse():
     add("--hidden", type=int, default=512, help="student's feed-forward width")
     add("--layers", type=int, default=3)
     add("--heads", type=int, default=4)
-    add("--epochs", type=int, default=6)
+    add("--epochs", type=int, default=8)
     add("--lr", type=float, default=1e-3, help="peak learning rate (warm-up over 0.28 epochs, then cosine to 5 %%)")
     add("--mask", type=float, default=0.1, help="share of the student's input pieces replaced by [MASK]")
     add("--whiten", type=float, default=0.1, help="added to every variance, in mean variances")

@@ -21,8 +21,8 @@ def continued_pieces(answer, run: Run) -> Reply:
     return number(
         answer,
         sum(later),
-        yes="So a few thousand pieces are enough to write nearly every word, also one that nobody has used before. The "
-        "price is that a rare word takes several places in the row.",
+        yes=f"So {len(run.tokenizer):,} tokens are enough to write nearly every word, also one that nobody has used "
+        "before. The price is that a rare word takes several places in the row.",
         mistakes=[
             (len(pieces), "these are all the pieces. Count only those that continue a word."),
             (many, "so many words are in several pieces. Count the pieces that continue them."),
@@ -49,7 +49,7 @@ def lost_pieces(answer, run: Run) -> Reply:
             (kept - special, "so many pieces are kept. The others are lost."),
             (whole - special, "these are all the pieces. Some of them are kept."),
         ],
-        hint="count the tokens with the special ones, and take away those that there is room for.",
+        hint="what is lost is the number of all tokens, with the special ones, minus those that there is room for.",
         tolerance=0,
     )
 
@@ -119,11 +119,11 @@ def wasted_share(answer, run: Run) -> Reply:
             (100 * (1 - fixed), "that is the percentage of real tokens. The padding is the rest, as a share."),
             (run.shares["per batch"], "that is the share when each batch is padded to its own longest row."),
             (run.shares["grouped by length"], "that is the share with rows grouped by length, the smallest."),
-            (places * fixed, f"so many of the {places} places of a row are padding. Divide by all its places."),
+            (places * fixed, f"so many of the {places} positions of a row are padding. Divide by all of them."),
             (1 / (1 - fixed), "so many positions are computed for one real token. Of how many are how many padding?"),
         ],
-        hint="of the places of a row, the mean number of tokens is real. The rest is padding; the longest bar of the "
-        "figure below shows it as a percentage.",
+        hint=f"of the {places} positions of a row only the mean number of tokens is real; it was printed above. "
+        "What share are the others?",
     )
 
 

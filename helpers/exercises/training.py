@@ -35,8 +35,9 @@ def new_share(answer, run: Run) -> Reply:
             (head, "so many parameters are new. What share of all parameters is that?"),
             (count, "these are all the parameters. What share of them is new?"),
             (count / head, "you divided the whole by the part. Divide the part by the whole."),
+            (round(share, 2), "you have rounded too much. Give two more digits."),
         ],
-        hint="divide the number of new parameters by the number of all. Both are printed above.",
+        hint="the share is the number of new parameters, divided by the number of all. Both are printed above.",
     )
 
 
@@ -47,8 +48,9 @@ def first_loss(answer, run: Run) -> Reply:
     return number(
         answer,
         expected,
-        yes=f"On the two sentences above the untrained model's loss is {measured:.2f} on average, whichever label is "
-        "right. The loss of your training should begin about there; one that begins far higher is a sign of a mistake.",
+        yes=f"On the two sentences above the untrained model's loss is {measured:.2f}, averaged over all labels that "
+        "could be right. The loss of your training should begin about there; one that begins far higher is a sign of "
+        "a mistake.",
         mistakes=[
             (-expected, "you forgot the minus sign: the logarithm of a number below 1 is negative, the loss is not."),
             (1 / classes, "that is the probability of the right label. The loss is minus its logarithm."),
@@ -56,7 +58,8 @@ def first_loss(answer, run: Run) -> Reply:
             (math.log2(classes), "that is the logarithm to base 2. `math.log` takes the natural one."),
             (math.log10(classes), "that is the logarithm to base 10. `math.log` takes the natural one."),
         ],
-        hint=f"with {classes} labels, what probability does a guess give to the right one? Put it into -math.log(...).",
+        hint=f"a guess gives each of the {classes} labels the same probability, also the right one. Put that "
+        "probability into -math.log(...).",
         tolerance=0.05,
     )
 
@@ -79,8 +82,10 @@ def steps_needed(answer, run: Run) -> Reply:
             (EPOCHS * math.ceil(4 * exact), "larger batches need fewer steps, not more."),
             (run.settings.epochs * math.ceil(exact), f"that is {run.settings.epochs} epochs. Three are asked for."),
             (EPOCHS * rows, "so many sentences are read. A step reads a whole batch of them."),
+            (EPOCHS * math.ceil(2 * exact) / 2, "you have halved the steps of smaller batches. Count the larger ones."),
         ],
-        hint="how many batches hold all rows of train once, the last one perhaps not full? Each epoch takes so many.",
+        hint="an epoch has as many steps as there are batches, and the last batch need not be full. How many batches "
+        "hold all rows of train once?",
         tolerance=0,
     )
 

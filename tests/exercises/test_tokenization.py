@@ -100,7 +100,7 @@ CASES = {
     "wasted_share": Case(
         right=[0.8826, 0.88],
         wrong=[(88.26, "from 0 to 1"), (0.1174, "real tokens"), (11.74, "as a share"), (0.7076, "its own longest"),
-               (0.0566, "the smallest"), (113, "Divide by all"), (8.52, "for one real token"), (0.5, "longest bar")],
+               (0.0566, "the smallest"), (113, "Divide by all"), (8.52, "for one real token"), (0.5, "What share")],
     ),
     "own_order": Case(
         right=[order, sampler, lambda *given: np.array(order(*given)), lambda *given: torch.tensor(order(*given))],

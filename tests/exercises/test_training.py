@@ -50,7 +50,7 @@ CASES = {
         right=[66_306 / 3_728_898, 0.0178, np.float32(0.0178)],
         wrong=[(1.78, "from 0 to 1"), (0.982, "share that is pretrained"), (98.2, "as a share"),
                (66306, "so many parameters are new"), (3728898, "all the parameters"), (56.2, "the part by the whole"),
-               (0.3, "printed above"), ("1.8%", "without quotation")],
+               (0.3, "printed above"), (0.02, "rounded too much"), ("1.8%", "without quotation")],
     ),
     "first_loss": Case(
         right=[0.6931, math.log(2), 0.7, torch.tensor(0.69)],
@@ -61,7 +61,7 @@ CASES = {
         right=[288, 288.0],
         wrong=[(285, "rounded down"), (3 * 6100 / 64, "no part of a step"), (286, "rounded at the end"),
                (96, "one epoch"), (573, "twice as large"), (1146, "not more"), (192, "2 epochs"),
-               (18300, "whole batch"), (289, "how many batches")],
+               (18300, "whole batch"), (286.5, "have halved the steps"), (289, "How many batches")],
     ),
     "which_epochs": Case(
         right=[which, lambda *table: [np.int64(number) for number in which(*table)]],

@@ -55,7 +55,7 @@ $(VENV)/ready: requirements.txt
 $(VENV)/ready-site: docs/requirements.txt
 $(VENV)/ready-browser: tests/browser/requirements.txt
 $(VENV)/ready $(VENV)/ready-site $(VENV)/ready-browser: constraints.txt | $(VENV)/bin/python
-	$(RUN) -m pip install -q --disable-pip-version-check -r $< -c constraints.txt
+	$(RUN) -m pip install -q --disable-pip-version-check -r $(filter %requirements.txt,$^) -c constraints.txt
 	touch $@
 
 tests/browser/node_modules/.package-lock.json: tests/browser/package-lock.json

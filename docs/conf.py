@@ -6,12 +6,14 @@ The source folder is the repository's root, so that pages link to each other as 
 import dataclasses
 import json
 import logging
+import re
 import tomllib
 from pathlib import Path
 from posixpath import normpath
 from urllib.parse import urlsplit
 
 from docutils import nodes
+from docutils.utils.math.latex2mathml import tex2mathml
 from sphinx import addnodes
 from sphinx.transforms import SphinxTransform
 
@@ -35,6 +37,9 @@ logging.getLogger("sphinx.sphinx.directives.other").addFilter(lambda r: getattr(
 nb_execution_mode = "off"  # the pages show what is committed
 nb_merge_streams = True
 nb_ipywidgets_js = {}  # nothing comes from another host
+myst_enable_extensions = ["dollarmath"]  # $n^2$, as in Jupyter
+myst_dmath_allow_space = myst_dmath_allow_digits = False
+html_math_renderer = "mathml"  # browsers draw it themselves; MathJax would come from another host
 myst_heading_anchors = 4  # the anchors that GitHub makes
 
 html_theme = "sphinx_book_theme"
@@ -59,6 +64,7 @@ html_theme_options = {
     "use_download_button": False,
     "show_navbar_depth": 2,
     "search_bar_text": "Search the course",
+    "footer_content_items": [],
     "navbar_persistent": [],  # one search button is enough: the side bar's
 }
 
@@ -121,10 +127,18 @@ class Badges(SphinxTransform):
                 image.replace_self(nodes.Text(image["alt"]))
 
 
+def write_formula(translator, node: nodes.Element) -> None:
+    """Write a formula as MathML."""
+    formula = tex2mathml(node.astext(), as_block=isinstance(node, nodes.math_block))
+    translator.body.append(re.sub(r"(<mi>\w{2,}</mi>)", r'\1<mspace width="0.2em"/>', formula))  # ln p, not lnp
+    raise nodes.SkipNode
+
+
 def setup(app) -> dict:
     """Register what stands above."""
     app.connect("builder-inited", set_picture_folder, priority=900)
     app.connect("source-read", describe_pictures)
+    app.add_html_math_renderer("mathml", (write_formula, None), (write_formula, None))
     app.add_transform(Links)
     app.add_transform(Badges)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,5 +1,6 @@
 """Run the notebooks in order, as a student would, and keep what they show."""
 
+import html
 import os
 import time
 from pathlib import Path
@@ -26,6 +27,17 @@ def solutions() -> list[Path]:
     return sorted((ROOT / "notebooks" / "solutions").glob("[0-9]*.ipynb"))
 
 
+def described(page: str, notebook) -> str:
+    """Return nbconvert's page with the text alternatives that plots.py leaves beside the pictures, in place of none."""
+    before, *after = page.split("No description has been provided for this image")
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    kept = [output.metadata.get("image/png", {}) for output in outputs if "image/png" in output.get("data", {})]
+    words = [html.escape(metadata.get("alt", "A figure; the text around it tells about it.")) for metadata in kept]
+    if len(words) != len(after):  # pictures of another kind: nobody can say which words belong to which
+        return page
+    return before + "".join(text + rest for text, rest in zip(words, after, strict=True))
+
+
 def execute(source: Path, folder: Path) -> None:
     """Run one notebook; write it executed, and as an HTML page, into folder.
 
@@ -48,7 +60,7 @@ def execute(source: Path, folder: Path) -> None:
     except DeadKernelError:
         failure = "its Python process died, most likely for want of memory"
     page, _ = HTMLExporter().from_notebook_node(notebook)
-    write_text(folder / f"{source.stem}.html", page)
+    write_text(folder / f"{source.stem}.html", described(page, notebook))
     write_text(folder / source.name, nbformat.writes(notebook))
     if failure:
         raise LessonError(

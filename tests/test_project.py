@@ -285,6 +285,22 @@ def test_a_failing_notebook_is_reported_with_its_page(tmp_path):
     assert "ZeroDivisionError" in (tmp_path / "pages" / "broken.html").read_text(encoding="utf-8")
 
 
+def test_the_page_of_a_notebook_says_what_its_figures_show(tmp_path):
+    from nbformat.v4 import new_code_cell, new_notebook, writes
+
+    bars = "from helpers import plots\nfigure = plots.bars({'this & that': 2.0}, 'How long?', 'metres')"
+    plain = "import matplotlib.pyplot as plt\nfigure = plt.figure()\nplt.plot([1, 2]);"
+    (tmp_path / "drawn.ipynb").write_text(writes(new_notebook(cells=[new_code_cell(bars), new_code_cell(plain)])))
+    (tmp_path / "helpers").symlink_to(ROOT / "helpers")  # the kernel starts in the notebook's folder
+    lesson.execute(tmp_path / "drawn.ipynb", tmp_path / "pages")
+    page = (tmp_path / "pages" / "drawn.html").read_text(encoding="utf-8")
+    told = re.findall(r'<img [^>]*?alt="([^"]*)"', page)
+    assert told == [
+        "How long? Bar chart, metres: this &amp; that 2.00.",
+        "A figure; the text around it tells about it.",
+    ]
+
+
 PROBE = """
 from helpers import files
 from helpers import settings as course

@@ -33,6 +33,11 @@ return {
     source: image.getAttribute("src"), alt: image.getAttribute("alt") || "",
     drawn: image.complete && image.naturalWidth > 0,
     output: image.closest(".cell_output") !== null})),
+  dollars: Array.from(document.querySelectorAll("main p, main li, main td"), element => {
+    const text = element.cloneNode(true);
+    text.querySelectorAll("code, pre").forEach(code => code.remove());
+    return text.textContent;
+  }).filter(text => text.includes("$")),
   wide: document.documentElement.scrollWidth - document.documentElement.clientWidth,
 }
 """
@@ -172,6 +177,13 @@ def test_pictures_are_drawn_and_have_a_text_alternative(visits):
 @pytest.mark.parametrize("mode", MODES)
 def test_axe_finds_no_serious_violation(visits, mode):
     assert flaws(visits, lambda visit: visit[mode]) == {}
+
+
+def test_formulas_are_drawn(visits):
+    written = [path for path in NOTEBOOKS if re.search(r"\$[\\\w][^$`]*\$", (ROOT / path).read_text(encoding="utf-8"))]
+    assert {path.name for path in written} >= {"01_gpu_check.ipynb"}
+    assert flaws(visits, lambda visit: visit["dollars"]) == {}
+    assert all("<math" in (SITE / of_notebook(path)).read_text(encoding="utf-8") for path in written)
 
 
 def test_no_page_is_wider_than_the_window(visits):

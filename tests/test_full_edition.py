@@ -43,7 +43,8 @@ def test_every_notebook_is_kept_executed_and_as_a_page(lesson):
         executed = json.loads((home / "lesson" / path.name).read_text(encoding="utf-8"))
         code = [cell for cell in executed["cells"] if cell["cell_type"] == "code"]
         assert [cell["execution_count"] for cell in code] == list(range(1, len(code) + 1))
-        assert "All checks passed." in json.dumps(code[-1]["outputs"])
+        assert "All checks passed." in json.dumps(code[-2]["outputs"])
+        assert "Your exercises" in json.dumps(code[-1]["outputs"])
         assert "Edition: full" in json.dumps(code[1]["outputs"])
         assert "All checks passed." in (home / "lesson" / f"{path.stem}.html").read_text(encoding="utf-8")
 

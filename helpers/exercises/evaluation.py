@@ -28,7 +28,7 @@ def interval_width(answer, run: Run) -> Reply:
             (100 * run.low, "that is the lower end. The width is the distance between the two ends."),
             (100 * run.high, "that is the upper end. The width is the distance between the two ends."),
         ],
-        hint="take the upper end minus the lower end, and multiply by 100 to get points.",
+        hint="take the upper end minus the lower end, and multiply by 100 to get points. Keep two digits.",
     )
 
 
@@ -140,7 +140,7 @@ def best_of(answer, run: Run) -> Reply:
         ]
         low = (
             "that is too low. Play many games, each with new luck (make the generator once, outside the function), and "
-            "return the mean of the best accuracies, not only what they have more."
+            "return the mean of the best accuracies themselves, not how much better they are."
         )
         high = "that is too high. Take the best accuracy of each game, and then the mean over all games."
 

@@ -24,7 +24,8 @@ def seconds_at_the_limit(answer, run: Run) -> Reply:
             (rows * run.useful / min(run.peaks.values()), "that is at the speed of the slower number format. The limit "
              "is the highest speed."),
         ],
-        hint="divide the number of rows, `len(rows)`, by the sentences a second at the limit, `limit`.",
+        hint="divide the number of rows, `len(rows)`, by the sentences a second at the limit, `limit`. Do not round to "
+        "whole seconds.",
     )  # fmt: skip
 
 
@@ -112,7 +113,7 @@ def without_padding(answer, run: Run) -> Reply:
             (found, "that is what was measured. Here it is asked what counting the positions would foretell."),
         ],
         hint="look up the padding of the original. The rest, as a share, is the part of the time that is left. How "
-        "many times as fast is that?",
+        "many times as fast is that? Do not round before the end.",
         tolerance=0.03,
     )  # fmt: skip
 

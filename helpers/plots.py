@@ -19,7 +19,7 @@ class Figure(matplotlib.figure.Figure):
         return self
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> tuple[dict, dict]:
-        """Tell IPython how to show the figure: the picture, and its text in the place where nbconvert looks for it."""
+        """Tell IPython how to show the figure: the picture, and beside it the text that site, decks and pages read."""
         from IPython.core.pylabtools import print_figure
 
         return {"image/png": print_figure(self, base64=True)}, {"image/png": {"alt": self.alt}}

@@ -110,6 +110,8 @@ def main() -> int:
     parser.add_argument("--dataset", default="")
     parser.add_argument("--json", type=Path)
     asked = parser.parse_args()
+    if min(asked.seeds) < 1:
+        parser.error("--seeds: give numbers from 1 on (0 would mean the default seed)")
     form = {name: getattr(asked, name) for name in ("train_rows", "epochs", "model", "dataset")}
     try:
         for seed in asked.seeds:

@@ -1,13 +1,12 @@
 """The exercises of notebook 05, in the order in which they come. `run` holds the notebook's variables."""
 
 import bisect
-import numbers
 
 import numpy as np
 from scipy.stats import binom
 
 from helpers import evaluation
-from helpers.check import Reply, Run, choice, number, right
+from helpers.check import Reply, Run, choice, number, right, to_float
 from helpers.exercises import tries
 
 SURE, MODELS = 0.9, 10
@@ -145,7 +144,7 @@ def best_of(answer, run: Run) -> Reply:
         high = "that is too high. Take the best accuracy of each game, and then the mean over all games."
 
         def judge(result) -> Reply:
-            hint = low if isinstance(result, numbers.Real) and result < expected else high
+            hint = low if (to_float(result) or 0) < expected else high
             return number(result, expected, "", mistakes, hint, tolerance=spread / 4 / expected)
 
         return (models, accuracy, rows), judge

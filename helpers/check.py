@@ -1,6 +1,5 @@
 """Exercises that answer back: check.<name>(answer) says "not answered yet", "not yet, because ...", or "yes"."""
 
-import contextlib
 import functools
 import importlib
 import math
@@ -107,23 +106,29 @@ def number(answer, expected: float, yes: str, mistakes: Iterable[tuple[float, st
     """
     if isinstance(answer, str):
         return wrong(f"{answer!r} is text. Give a number, without quotation marks.")
-    with contextlib.suppress(ValueError, RuntimeError, TypeError, AttributeError):  # a number of numpy or torch
-        answer = answer.item()
-    if isinstance(answer, numbers.Real) and not isinstance(answer, bool):
-        try:
-            answer = float(answer)
-        except OverflowError:  # 10**400
-            answer = math.inf
-    if not isinstance(answer, float) or math.isnan(answer):
+    given = to_float(answer)
+    if given is None:
         return wrong(f"a number is asked for, and this is {kind(answer)}.")
 
     def close(value: float) -> bool:
-        # A whole number may be too large for a float.
-        return abs(answer) < 1e300 and math.isclose(answer, value, rel_tol=tolerance, abs_tol=1e-9)
+        return math.isclose(given, value, rel_tol=tolerance, abs_tol=1e-9)
 
     if close(expected):
         return right(yes)
     return wrong(next((text for value, text in mistakes if close(value)), hint))
+
+
+def to_float(value) -> float | None:
+    """Return a number of Python, numpy or torch as a float, infinite if it is too large; None for anything else."""
+    try:
+        value = value.item() if hasattr(value, "item") else value
+        if not isinstance(value, numbers.Real) or isinstance(value, bool) or math.isnan(value):
+            return None
+        return float(value)
+    except OverflowError:  # 10**400
+        return math.inf
+    except Exception:  # a table, or whatever a student's function returned
+        return None
 
 
 def choice(answer, expected: str, yes: str, hints: Mapping[str, str]) -> Reply:

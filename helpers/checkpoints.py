@@ -4,7 +4,6 @@ import hashlib
 import itertools
 import json
 import os
-import re
 import shutil
 from pathlib import Path
 
@@ -80,8 +79,8 @@ class Run:
 
 def saved(folder: Path) -> list[tuple[int, Path]]:
     """Return (step, folder) of each checkpoint in a run's folder, whole or not, the oldest first."""
-    found = [path for path in Path(folder).glob("checkpoint-*") if path.is_dir()]
-    return sorted((int(path.name[11:]), path) for path in found if re.fullmatch("checkpoint-[0-9]+", path.name))
+    found = [path for path in Path(folder).glob("checkpoint-*") if path.is_dir() and path.name[11:].isdecimal()]
+    return sorted((int(path.name[11:]), path) for path in found)
 
 
 def seal(folder: Path, facts: dict) -> None:

@@ -101,6 +101,15 @@ def unreadable_data(error: BaseException) -> LessonError:
     )
 
 
+def too_little_memory(model, parts: int) -> LessonError:
+    """Return the paragraph for a GPU that cannot train this model, with each batch computed in so many parts."""
+    return LessonError(
+        f"The GPU's memory is too small for this model ({model.num_parameters():,} parameters)"
+        f"{', even with one sentence at a time' * (parts > 1)}. "
+        "End other programs that use the GPU, or choose a smaller model (LESSON_MODEL)."
+    )
+
+
 def first_line(error: BaseException) -> str:
     """Return the first line of an error's message, without addresses' secrets, to be quoted in another one."""
     line = next(iter(str(error).strip().splitlines()), "") or type(error).__name__

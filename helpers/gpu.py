@@ -1,15 +1,16 @@
 """Notebook 01: what the machine can do, in which precision, and how long training will take on it."""
 
+import math
 import platform
-import statistics
-import time
 from dataclasses import dataclass
 
 import torch
+from torch.utils.benchmark import Timer
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from helpers import data, tokenization
-from helpers.files import LessonError, read_json, write_json
+from helpers.errors import too_little_memory
+from helpers.files import read_json, write_json
 from helpers.pretrained import MOST_PARAMETERS, too_large
 from helpers.settings import Settings
 
@@ -44,28 +45,18 @@ def find_device() -> Device:
 
 
 def matmul_flops(device: str, dtype: torch.dtype, size: int = 1024, seconds: float = 0.3) -> float:
-    """Return the floating-point operations a second of a size x size matrix multiplication (2 size^3 operations).
-
-    The median of the runs that fit in `seconds`, after a warm-up.
-    """
+    """Return the floating-point operations a second of a size x size matrix multiplication (2 size^3 operations)."""
     a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
-    return 2 * size**3 / median_seconds(lambda: a @ b, device, seconds)
+    return 2 * size**3 / median_seconds(lambda: a @ b, seconds)
 
 
-def median_seconds(work, device: str, seconds: float, least: int = 3) -> float:
-    """Return the median time of work(), run for about `seconds` and at least `least` times after two warm-up runs."""
-    times = []
-    for run in range(1000):
-        if device == "cuda":
-            torch.cuda.synchronize()
-        begin = time.perf_counter()
-        work()
-        if device == "cuda":
-            torch.cuda.synchronize()
-        times.append(time.perf_counter() - begin)
-        if run >= 1 + least and sum(times[2:]) > seconds:
-            break
-    return statistics.median(times[2:])
+def median_seconds(work, seconds: float) -> float:
+    """Return the median time of work(), run again and again for about `seconds` after a warm-up.
+
+    PyTorch's own timer waits for a GPU to finish, and runs what is quick many times between two looks at the clock.
+    """
+    timer = Timer("work()", globals={"work": work}, num_threads=torch.get_num_threads())
+    return timer.blocked_autorange(min_run_time=seconds).median
 
 
 def choose_precision(device: Device, float32: float = 1.0, bfloat16: float = 0.0) -> tuple[str, str]:
@@ -106,7 +97,7 @@ def machine(settings: Settings) -> dict:
     device, path = find_device(), settings.home / "machine.json"
     same = {"device": str(device), "torch": torch.__version__, "threads": torch.get_num_threads()}
     known = read_json(path) or {}
-    if any(known.get(name) != value for name, value in same.items()):
+    if not same.items() <= known.items():
         speeds = {name: matmul_flops("cpu", getattr(torch, name)) for name in ("float32", "bfloat16")}
         precision, why = choose_precision(device, **speeds)
         known = same | {f"{name}_flops": speed for name, speed in speeds.items()} | {"precision": precision, "why": why}
@@ -121,14 +112,12 @@ def untrained_model(settings: Settings, device: str = "meta"):
         LessonError: it has 3 billion parameters or more.
     """
     config = AutoConfig.from_pretrained(settings.model, revision=settings.model_revision, num_labels=2)
+    options = {"dtype": torch.float32, "attn_implementation": attention(settings.batch_size)}
     with torch.device("meta"):
-        model = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
+        model = AutoModelForSequenceClassification.from_config(config, **options)
     if model.num_parameters() >= MOST_PARAMETERS:
         raise too_large(settings, model.num_parameters())
-    if device == "meta":
-        return model
-    options = {"dtype": torch.float32, "attn_implementation": attention(settings.batch_size)}
-    return AutoModelForSequenceClassification.from_config(config, **options).to(device)
+    return model if device == "meta" else AutoModelForSequenceClassification.from_config(config, **options).to(device)
 
 
 def training_work(settings: Settings) -> dict:
@@ -140,18 +129,21 @@ def training_work(settings: Settings) -> dict:
         Training costs about 6 operations a token and multiplied parameter: 2 forward, 4 backward
         (Kaplan et al., Scaling Laws for Neural Language Models, 2020, section 2.1).
     """
-    splits, report = data.prepare(settings), data.report(settings)
-    tokenizer = tokenization.load_tokenizer(settings)
-    sample = splits["train"].shuffle(seed=settings.seed).select(range(min(1000, len(splits["train"]))))
+    train, tokenizer = data.prepare(settings)["train"], tokenization.load_tokenizer(settings)
+    sample = train.shuffle(seed=settings.seed).select(range(min(1000, len(train))))
     ids = tokenizer(sample["sentence"][:], truncation=True, max_length=settings.max_length)["input_ids"]
     tokens = sum(map(len, ids)) / len(ids)
     model = untrained_model(settings)
-    tables = sum(m.weight.numel() for m in model.modules() if isinstance(m, torch.nn.Embedding))
-    rows, multiplied = report["rows"]["train"], model.num_parameters() - tables
-    steps = settings.epochs * -(-rows // settings.batch_size)
-    work = {"rows": rows, "epochs": settings.epochs, "steps": steps, "tokens": tokens}
-    work |= {"parameters": model.num_parameters(), "multiplied": multiplied}
-    return work | {"flops": 6 * multiplied * tokens * rows * settings.epochs}
+    multiplied = model.num_parameters(exclude_embeddings=True)
+    return {
+        "rows": len(train),
+        "epochs": settings.epochs,
+        "steps": settings.epochs * math.ceil(len(train) / settings.batch_size),
+        "tokens": tokens,
+        "parameters": model.num_parameters(),
+        "multiplied": multiplied,
+        "flops": 6 * multiplied * tokens * len(train) * settings.epochs,
+    }
 
 
 def step_seconds(settings: Settings, precision: str, tokens: int, seconds: float = 2.0, parts: int = 1) -> float:
@@ -162,7 +154,7 @@ def step_seconds(settings: Settings, precision: str, tokens: int, seconds: float
     Raises:
         LessonError: the memory is too small for a single sentence.
     """
-    kind, rows = find_device().kind, -(-settings.batch_size // parts)
+    kind, rows = find_device().kind, math.ceil(settings.batch_size / parts)
     model = untrained_model(settings, kind).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
     ids = torch.randint(5, model.config.vocab_size, (rows, max(tokens, 2)), device=kind)
@@ -178,13 +170,10 @@ def step_seconds(settings: Settings, precision: str, tokens: int, seconds: float
         optimizer.zero_grad()
 
     try:
-        return parts * median_seconds(step, kind, seconds)
+        return parts * median_seconds(step, seconds)
     except torch.OutOfMemoryError as error:
         if rows == 1:
-            raise LessonError(
-                f"The GPU's memory is too small for this model ({model.num_parameters():,} parameters), even with one "
-                "sentence at a time. End other programs that use the GPU, or choose a smaller model (LESSON_MODEL)."
-            ) from error
+            raise too_little_memory(model, parts) from error
     model.to("meta")  # gives its memory back
     torch.cuda.empty_cache()
     return step_seconds(settings, precision, tokens, seconds, 2 * parts)
@@ -200,11 +189,11 @@ def predict(settings: Settings) -> dict:
     here, path = machine(settings), settings.home / "prediction.json"
     identity = settings.identity("model") | {"machine": here["device"], "precision": here["precision"]}
     known = read_json(path)
-    if known and known["identity"] == identity:
-        return known
-    work = training_work(settings)
-    step = step_seconds(settings, here["precision"], round(work["tokens"]))
-    known = {"identity": identity, "work": work, "step_seconds": step, "predicted_train_seconds": step * work["steps"]}
-    known["flops_per_second"] = work["flops"] / known["predicted_train_seconds"]
-    write_json(path, known)
+    if not known or known["identity"] != identity:
+        work = training_work(settings)
+        step = step_seconds(settings, here["precision"], round(work["tokens"]))
+        known = {"identity": identity, "work": work, "step_seconds": step}
+        known["predicted_train_seconds"] = step * work["steps"]
+        known["flops_per_second"] = work["flops"] / known["predicted_train_seconds"]
+        write_json(path, known)
     return known

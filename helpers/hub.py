@@ -1,4 +1,4 @@
-"""The Hugging Face Hub: wait while it is busy or away, and then say why something cannot be had.
+"""The Hugging Face Hub: name what a run takes from it, wait while it is busy or away, and say why it cannot be had.
 
 `huggingface_hub` sends every request of this course (also those of transformers and datasets) through one HTTP client.
 `patient` gives that client patience, so that the calls in the notebooks stay as plain as they are.
@@ -15,7 +15,7 @@ from huggingface_hub import constants
 from huggingface_hub.errors import HTTPError, OfflineModeIsEnabled
 
 from helpers.errors import LONGEST, SOURCE, away, lost, refusal, replace_error, show
-from helpers.files import LessonError
+from helpers.files import ROOT, LessonError, readable_path
 
 WAITS = (1, 2, 4, 8, 15)  # seconds before each further try
 AT_ONCE = 5  # seconds after giving up in which there is one try more and no waiting
@@ -133,3 +133,34 @@ def shorten(record: logging.LogRecord) -> bool:
         record.msg = "The connection was cut" + (" again." if ended else ". Going on with the download from there.")
         record.args = ()
     return True
+
+
+def locate(kind: str, source: str) -> tuple[str, str | None]:
+    """Split "ORG/NAME@COMMIT" into id and commit; return a local folder as an absolute path and None.
+
+    A Hub id without a commit is looked up, so that the run is pinned to what the Hub holds now.
+
+    Raises:
+        LessonError: neither a folder nor a Hub id, or the Hub did not name a commit.
+    """
+    for base in (Path.cwd(), ROOT):
+        folder = readable_path(f"LESSON_{kind.upper()}", source, base)
+        if folder.is_dir():
+            return str(folder), None
+    name, _, revision = source.partition("@")
+    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) or (revision and not re.fullmatch(r"[0-9a-f]{40}", revision)):
+        raise LessonError(
+            f"LESSON_{kind.upper()} = {source!r} is neither a folder here nor the id of a Hub repository. "
+            "Give the path of a folder, or ORG/NAME, or ORG/NAME@COMMIT with the commit's 40 hex digits."
+        )
+    if revision:
+        return name, revision
+    try:
+        return name, huggingface_hub.HfApi().repo_info(name, repo_type=kind, revision="main").sha
+    except LessonError:
+        raise
+    except Exception as error:
+        raise LessonError(
+            f"The Hugging Face Hub did not answer for the {kind} {name!r} ({type(error).__name__}). "
+            "Check its spelling and the network, or set LESSON_EDITION=pocket, which needs no network."
+        ) from error

@@ -150,14 +150,8 @@ def reliability(table: list[dict], classes: int = 2):
     ax.plot([1 / classes, 1], [1 / classes, 1], "--", color="black", linewidth=1, label="perfectly calibrated")
     sure, right = [r["confidence"] for r in table], [r["accuracy"] for r in table]
     ax.plot(sure, right, "o-", color=COLOURS[0], label="this model")
-    for row in table:
-        ax.annotate(
-            f"{row['rows']} rows",
-            (row["confidence"], row["accuracy"]),
-            (6, -12),
-            textcoords="offset points",
-            fontsize=8,
-        )
+    for x, y, row in zip(sure, right, table, strict=True):
+        ax.annotate(f"{row['rows']} rows", (x, y), (6, -12), textcoords="offset points", fontsize=8)
     ax.legend(frameon=False)
     ax.margins(0.18)
     parts = (f"{r['rows']} rows, mean confidence {r['confidence']:.2f}, right {r['accuracy']:.2f}" for r in table)

@@ -5,6 +5,7 @@ import math
 from pathlib import Path
 
 from huggingface_hub import HfApi, try_to_load_from_cache
+from huggingface_hub.constants import SAFETENSORS_INDEX_FILE, SAFETENSORS_SINGLE_FILE
 from safetensors import safe_open
 from transformers import AutoConfig, AutoTokenizer
 
@@ -13,7 +14,6 @@ from helpers.files import LessonError
 from helpers.settings import Settings
 
 MOST_PARAMETERS = 3_000_000_000
-ONE, INDEX = "model.safetensors", "model.safetensors.index.json"
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 OTHER = "Choose another with LESSON_MODEL, or leave LESSON_MODEL out."
 
@@ -25,6 +25,8 @@ def check(settings: Settings) -> None:
         LessonError: it cannot be read, needs code of its own, has no safetensors weights, has 3 billion parameters or
             more, or its tokenizer has no padding token.
     """
+    if settings.model_revision is None and not Path(settings.model, "config.json").is_file():
+        raise LessonError(f"{settings.model_name} is no folder of a model: it has no config.json. {OTHER}")
     safe = {"revision": settings.model_revision, "trust_remote_code": False}
     try:
         config = AutoConfig.from_pretrained(settings.model, **safe)
@@ -89,7 +91,7 @@ def parameters(settings: Settings) -> int:
             return sum(map(count_in, shards))
         if revision:
             found = [file.rfilename for file in HfApi().model_info(name, revision=revision).siblings]
-            if ONE in found or INDEX in found:
+            if SAFETENSORS_SINGLE_FILE in found or SAFETENSORS_INDEX_FILE in found:
                 return sum(HfApi().get_safetensors_metadata(name, revision=revision).parameter_count.values())
         else:
             found = [path.name for path in Path(name).iterdir()]
@@ -99,22 +101,22 @@ def parameters(settings: Settings) -> int:
             f"Copy or download it again. {OTHER}"
         ) from error
     pickled = next((file for file in found if file.endswith(PICKLED)), None)
-    why = f"offers its weights only in {pickled}, a kind of file that can run any program when it is opened"
-    raise LessonError(
-        f"{settings.model_name} {why if pickled else 'has no weights'}. This course reads {ONE} alone. {OTHER}"
-    )
+    why = "has no weights"
+    if pickled:
+        why = f"offers its weights only in {pickled}, a kind of file that can run any program when it is opened"
+    raise LessonError(f"{settings.model_name} {why}. This course reads {SAFETENSORS_SINGLE_FILE} alone. {OTHER}")
 
 
 def shards_on_disk(settings: Settings) -> set[Path]:
     """Return the weight files of a folder, or those in the Hub's cache when all are there; an empty set otherwise."""
-    for name in (ONE, INDEX):
+    for name in (SAFETENSORS_SINGLE_FILE, SAFETENSORS_INDEX_FILE):
         if settings.model_revision:
             path = try_to_load_from_cache(settings.model, name, revision=settings.model_revision)
         else:
             path = str(Path(settings.model, name))
         if not isinstance(path, str) or not Path(path).is_file():
             continue
-        if name == ONE:
+        if name == SAFETENSORS_SINGLE_FILE:
             return {Path(path)}
         index = json.loads(Path(path).read_text(encoding="utf-8"))
         shards = {Path(path).with_name(shard) for shard in index["weight_map"].values()}

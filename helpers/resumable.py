@@ -9,6 +9,7 @@ from transformers import Trainer, TrainerCallback
 from transformers.trainer_utils import SaveStrategy
 
 from helpers import checkpoints
+from helpers.errors import too_little_memory
 from helpers.files import LessonError, read_json, room_for
 
 MOST_OF_THE_TIME = 1 / 20  # saving may take at most this share of the training time, else it is done less often
@@ -93,11 +94,7 @@ class ResumableTrainer(Trainer):
         try:
             return super().train(resume_from_checkpoint=resume_from_checkpoint, **options)
         except torch.OutOfMemoryError as error:
-            raise LessonError(
-                f"The GPU's memory is too small for this model ({self.model.num_parameters():,} parameters)"
-                f"{', even with one sentence at a time' * (self.parts > 1)}. "
-                "End other programs that use the GPU, or choose a smaller model (LESSON_MODEL)."
-            ) from error
+            raise too_little_memory(self.model, self.parts) from error
 
     def _save_checkpoint(self, model, trial):
         """Save a checkpoint, declare it whole, and remove those that are not needed any more."""

@@ -6,15 +6,15 @@ that scripts and classrooms can steer without editing a notebook.
 
 import difflib
 import os
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from helpers import colab
+from helpers import colab, hub
 from helpers.files import ROOT, LessonError, digest, readable_path, show_path
+from helpers.hub import locate
 
 POCKET = Path(__file__).resolve().parent / "pocket"
-SHIPPED = "pocket-distilbert"  # what the shipped model is called
+SHIPPED = {str(POCKET / "model"): "pocket-distilbert", str(POCKET / "data"): "pocket reviews"}
 MAX_LENGTH = 128  # tokens; longer sentences are cut
 EDITIONS = {
     "full": {
@@ -55,25 +55,21 @@ class Settings:
 
         Raises KeyError for another stage.
         """
-        parts = {"dataset": self.dataset_name, "dataset_revision": self.dataset_revision, "seed": self.seed}
-        parts |= {"train_rows": self.train_rows, "dataset_digest": self.dataset_digest}
-        tokenized = {"model": self.model_name, "model_revision": self.model_revision, "max_length": self.max_length}
-        tokenized |= {"model_digest": self.model_digest}
-        names = ("epochs", "learning_rate", "batch_size", "weight_decay", "warmup")
-        recipe = {name: getattr(self, name) for name in names}
-        return {"stage": stage} | {
-            "data": parts, "tokenized": parts | tokenized, "model": parts | tokenized | recipe
-        }[stage]  # fmt: skip
+        data = ("dataset_name", "dataset_revision", "dataset_digest", "train_rows", "seed")
+        tokenized = (*data, "model_name", "model_revision", "model_digest", "max_length")
+        model = (*tokenized, "epochs", "learning_rate", "batch_size", "weight_decay", "warmup")
+        names = {"data": data, "tokenized": tokenized, "model": model}[stage]
+        return {"stage": stage} | {name: getattr(self, name) for name in names}
 
     @property
     def model_name(self) -> str:
         """The model's Hub id, or the last part of a folder's path ("pocket-distilbert" for the shipped one)."""
-        return short_name(self.model, SHIPPED)
+        return short_name(self.model)
 
     @property
     def dataset_name(self) -> str:
         """The data set's Hub id, or the last part of a folder's path ("pocket reviews" for the shipped one)."""
-        return short_name(self.dataset, "pocket reviews")
+        return short_name(self.dataset)
 
     @property
     def cache(self) -> str | None:
@@ -94,11 +90,9 @@ class Settings:
         )
 
 
-def short_name(source: str, shipped: str) -> str:
-    """Return a Hub id as it is, a folder by its last part, and the folders inside this package as `shipped`."""
-    if Path(source).is_absolute():
-        return shipped if POCKET in Path(source).parents else Path(source).name
-    return source
+def short_name(source: str) -> str:
+    """Return what is shipped by its own name, another folder by the last part of its path, and a Hub id as it is."""
+    return SHIPPED.get(source) or (Path(source).name if Path(source).is_absolute() else source)
 
 
 def read(environ=None, **form) -> Settings:
@@ -122,13 +116,11 @@ def read(environ=None, **form) -> Settings:
     defaults = EDITIONS[edition]
     # A built-in source is pinned; one that the user names may carry its own pin, as ORG/NAME@COMMIT.
     model, model_revision = locate("model", str(asked["model"] or defaults["model"]))
-    if model_revision is None and not Path(model, "config.json").is_file():
-        raise LessonError(
-            f"The folder {show_path(Path(model))} is no model: it has no config.json. Give the folder that "
-            "save_pretrained wrote, or leave LESSON_MODEL out."
-        )
     dataset, dataset_revision = locate("dataset", str(asked["dataset"] or defaults["dataset"]))
-    home = readable_path("LESSON_HOME", str(asked["home"])) if asked["home"] else default_home()
+    # In the clone of the course, or in the current folder when only the package is installed.
+    home = (ROOT if (ROOT / "notebooks").is_dir() else Path.cwd()) / "lesson_home"
+    if asked["home"]:
+        home = readable_path("LESSON_HOME", str(asked["home"]))
     if str(asked["keep_on_drive"]).lower() not in ("none", "false", "0"):
         home = colab.on_drive(str(asked["home"] or "lesson_home"))
     # Batch and learning rate were chosen by measuring speed and accuracy together (benchmarks/README.md). Few rows need
@@ -158,7 +150,7 @@ def start(**form) -> Settings:
     import huggingface_hub.utils
     import transformers
 
-    from helpers import hub, pretrained
+    from helpers import pretrained
 
     hub.patient()
     settings = read(**form)
@@ -170,7 +162,8 @@ def start(**form) -> Settings:
     transformers.utils.logging.disable_progress_bar()
     if settings.edition == "pocket":  # nothing is downloaded
         huggingface_hub.utils.disable_progress_bars()
-    if f"{settings.model}@{settings.model_revision}" != EDITIONS["full"]["model"] and settings.model_name != SHIPPED:
+    built_in = [locate("model", edition["model"]) for edition in EDITIONS.values()]
+    if (settings.model, settings.model_revision) not in built_in:
         pretrained.check(settings)
     return settings
 
@@ -201,41 +194,3 @@ def whole_number(name: str, value, default, low: int, high: int):
             f"{name} = {value!r} will not do. Give a whole number from {low:,} to {high:,}, or leave it out."
         )
     return number
-
-
-def locate(kind: str, source: str) -> tuple[str, str | None]:
-    """Split "ORG/NAME@COMMIT" into id and commit; return a local folder as an absolute path and None.
-
-    A Hub id without a commit is looked up, so that the run is pinned to what the Hub holds now.
-
-    Raises:
-        LessonError: neither a folder nor a Hub id, or the Hub did not name a commit.
-    """
-    for base in (Path.cwd(), ROOT):
-        folder = readable_path(f"LESSON_{kind.upper()}", source, base)
-        if folder.is_dir():
-            return str(folder), None
-    name, _, revision = source.partition("@")
-    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) or (revision and not re.fullmatch(r"[0-9a-f]{40}", revision)):
-        raise LessonError(
-            f"LESSON_{kind.upper()} = {source!r} is neither a folder here nor the id of a Hub repository. "
-            "Give the path of a folder, or ORG/NAME, or ORG/NAME@COMMIT with the commit's 40 hex digits."
-        )
-    if revision:
-        return name, revision
-    from huggingface_hub import HfApi
-
-    try:
-        return name, HfApi().repo_info(name, repo_type=kind, revision="main").sha
-    except LessonError:
-        raise
-    except Exception as error:
-        raise LessonError(
-            f"The Hugging Face Hub did not answer for the {kind} {name!r} ({type(error).__name__}). "
-            "Check its spelling and the network, or set LESSON_EDITION=pocket, which needs no network."
-        ) from error
-
-
-def default_home() -> Path:
-    """`lesson_home` in the clone of the course, or in the current folder when only the package is installed."""
-    return (ROOT if (ROOT / "notebooks").is_dir() else Path.cwd()) / "lesson_home"

@@ -31,11 +31,8 @@ def tokenize(splits: DatasetDict, tokenizer: PreTrainedTokenizerBase, settings: 
     def cut(rows):
         return tokenizer(rows["sentence"], truncation=True, max_length=settings.max_length)
 
-    spare = [c for c in splits["train"].column_names if c != "label"]
-    return DatasetDict(
-        {name: part.map(cut, batched=True, remove_columns=[c for c in part.column_names if c in spare or c != "label"])
-         for name, part in splits.items()}
-    )  # fmt: skip
+    spare = {name: [c for c in part.column_names if c != "label"] for name, part in splits.items()}
+    return DatasetDict({name: part.map(cut, batched=True, remove_columns=spare[name]) for name, part in splits.items()})
 
 
 def lengths(dataset) -> list[int]:

@@ -4,7 +4,7 @@ import copy
 import reprlib
 from collections.abc import Callable, Iterable, Mapping
 
-from helpers.check import OPEN, RIGHT, Reply, call, choice, right, wrong
+from helpers.check import OPEN, RIGHT, Reply, call, choice, number, right, wrong
 
 
 def tries(function, cases: Iterable[tuple[tuple, Callable[[object], Reply]]]) -> Reply | None:
@@ -13,9 +13,9 @@ def tries(function, cases: Iterable[tuple[tuple, Callable[[object], Reply]]]) ->
     Args:
         cases: (arguments, judge): judge(result) is the reply to what the function returns.
     """
-    for number, (arguments, judge) in enumerate(cases):
+    for place, (arguments, judge) in enumerate(cases):
         result, reply = call(function, *copy.deepcopy(arguments))
-        if not callable(function) or (number == 0 and reply and reply.state == OPEN):
+        if not callable(function) or (place == 0 and reply and reply.state == OPEN):
             return reply
         reply = reply or judge(result)
         if reply.state != RIGHT:
@@ -25,6 +25,19 @@ def tries(function, cases: Iterable[tuple[tuple, Callable[[object], Reply]]]) ->
                 return wrong(f"{told} returns nothing. One way through the function lacks its `return`.")
             return wrong(f"{told} {'gives ' + reprlib.repr(result) if result is not None else 'fails'}: {reply.text}")
     return None
+
+
+def tries_numbers(function, cases: Iterable[tuple], tolerance: float = 0.02) -> Reply | None:
+    """Call a student's function that returns a number; return what to say of the first that is wrong, or None.
+
+    Args:
+        cases: (arguments, expected, mistakes, hint), the last three as `check.number` takes them.
+    """
+
+    def judge(expected: float, mistakes: Iterable[tuple[float, str]], hint: str) -> Callable[[object], Reply]:
+        return lambda result: number(result, expected, "", mistakes, hint, tolerance)
+
+    return tries(function, [(arguments, judge(*rest)) for arguments, *rest in cases])
 
 
 def predicted(answer, before: float, after: float, noise: float, hints: Mapping[str, str], yes: str) -> Reply:

@@ -6,7 +6,7 @@ import numpy as np
 
 from helpers import data
 from helpers.check import Reply, Run, kind, number, right, wrong
-from helpers.exercises import predicted, tries
+from helpers.exercises import predicted, tries, tries_numbers
 
 TOSSERS, REPEATS = 100, 200
 
@@ -83,8 +83,8 @@ def luckiest_of_many(answer, run: Run) -> Reply:
 def majority_accuracy(answer, run: Run) -> Reply:
     """Build it: a function that returns the accuracy of always answering train's commonest label."""
     other = "take the commonest label of train_labels; test_labels only say whether it was right."
-    small = [
-        ([1, 1, 1, 0, 0], [0] * 7 + [1] * 3, 0.3, [
+    cases = [
+        (([1, 1, 1, 0, 0], [0] * 7 + [1] * 3), 0.3, [
             (0.7, other),
             (0.6, "that is the share in train_labels. Accuracy is counted on test_labels."),
             (1, "that is the label which is always answered. How often is it right in test_labels?"),
@@ -92,24 +92,19 @@ def majority_accuracy(answer, run: Run) -> Reply:
             (30, "that is the percentage. Give the share: a number from 0 to 1."),
             (0, "nothing in test_labels agrees with what you answer. Is it the commonest label, 1? "
              "(`Counter(...).most_common(1)` gives a list that holds a pair.)"),
-        ]),
-        ([0, 0, 0, 1], [0] * 8 + [1] * 2, 0.8, [
+        ], other),
+        (([0, 0, 0, 1], [0] * 8 + [1] * 2), 0.8, [
             (0.2, "here the commonest label of train_labels is 0, not 1."),
             (0.75, "that is the share in train_labels. Accuracy is counted on test_labels."),
             (0, "that is the label which is always answered. How often is it right in test_labels?"),
             (8, "that is how many are right. Divide by the length of test_labels."),
-        ]),
+        ], other),
     ]  # fmt: skip
-    cases = [((train, test), share, mistakes, other) for train, test, share, mistakes in small]
     train, development = (run.splits[name]["label"][:] for name in ("train", "development"))
     if 2 * sum(train) != len(train):  # with as many of both, either could be called the commonest
         own = "these are the labels of train and development, and the bar above shows another accuracy. Do not round."
         cases.append(((train, development), run.scores["majority class"], [], own))
-
-    def judge(share: float, mistakes: list, hint: str):
-        return lambda result: number(result, share, "as it should be", mistakes, hint, tolerance=1e-6)
-
-    return tries(answer, [(arguments, judge(*rest)) for arguments, *rest in cases]) or right(
+    return tries_numbers(answer, cases, tolerance=1e-6) or right(
         f"On development this answer scores {run.scores['majority class']:.3f}, the shorter bar above. Where 9 of 10 "
         "rows are positive, it is right 9 times of 10 without reading a word: an accuracy means nothing without it."
     )

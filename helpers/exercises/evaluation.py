@@ -1,14 +1,13 @@
 """The exercises of notebook 05, in the order in which they come. `run` holds the notebook's variables."""
 
 import bisect
-import numbers
 
 import numpy as np
 from scipy.stats import binom
 
 from helpers import evaluation
-from helpers.check import Reply, Run, choice, number, right
-from helpers.exercises import tries
+from helpers.check import Reply, Run, choice, number, right, to_float
+from helpers.exercises import tries, tries_numbers
 
 SURE, MODELS = 0.9, 10
 
@@ -100,13 +99,11 @@ def mistakes_when_sure(answer, run: Run) -> Reply:
             (wrong[positive].mean(), "you look at one column only. How sure an answer is, is the largest number of its "
              "row."),
         ]  # fmt: skip
-        hint = (
-            f"{share:.4f} would be right. How sure an answer is, is the largest probability of its row; the answer is "
-        )
-        hint += "the column where it stands (`argmax`)."
-        return (probabilities, labels, least), lambda result: number(result, share, "", mistakes, hint)
+        hint = f"{share:.4f} would be right. How sure an answer is, is the largest probability of its row; the answer "
+        hint += "is the column where it stands (`argmax`)."
+        return (probabilities, labels, least), share, mistakes, hint
 
-    reply = tries(answer, (case(1, 0.8), case(2, 0.9), case(3, 0.7)))
+    reply = tries_numbers(answer, (case(1, 0.8), case(2, 0.9), case(3, 0.7)))
     if reply:
         return reply
     confidence, mistakes = run.probabilities.max(axis=1), ~run.right
@@ -145,7 +142,7 @@ def best_of(answer, run: Run) -> Reply:
         high = "that is too high. Take the best accuracy of each game, and then the mean over all games."
 
         def judge(result) -> Reply:
-            hint = low if isinstance(result, numbers.Real) and result < expected else high
+            hint = low if (to_float(result) or 0) < expected else high
             return number(result, expected, "", mistakes, hint, tolerance=spread / 4 / expected)
 
         return (models, accuracy, rows), judge

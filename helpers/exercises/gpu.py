@@ -4,7 +4,7 @@ import torch
 
 from helpers import gpu
 from helpers.check import Reply, Run, choice, number, right
-from helpers.exercises import predicted, tries
+from helpers.exercises import predicted, tries, tries_numbers
 
 
 def longest_by_shortest(answer, run: Run) -> Reply:
@@ -101,33 +101,27 @@ def other_machine(answer, run: Run) -> Reply:
 def training_seconds(answer, run: Run) -> Reply:
     """Challenge: a function that predicts the training time from rows, epochs, batch size and the time of a step."""
     last = "the last rows fill no whole batch, but need a step as well: round up (`math.ceil` does)."
+    first = "count the steps of one epoch first."
     cases = [
         ((100, 1, 10, 0.5), 5.0, [
             (50, "one step reads a whole batch, not one row."),
             (10, "that is the number of steps. Each takes `step_seconds`."),
             (20, "that is the number of steps divided by the seconds. Each step *takes* `step_seconds`: multiply."),
             (5.5, "10 full batches hold all 100 rows: there is no further step. Round up only where rows are left."),
-        ]),
-        ((100, 3, 10, 0.5), 15.0, [(5, "all rows are read once in each epoch, and here are 3.")]),
-        ((101, 1, 10, 0.5), 5.5, [(5, last), (5.05, last + " There is no tenth of a step.")]),
+        ], first),
+        ((100, 3, 10, 0.5), 15.0, [(5, "all rows are read once in each epoch, and here are 3.")], first),
+        ((101, 1, 10, 0.5), 5.5, [(5, last), (5.05, last + " There is no tenth of a step.")], first),
         ((101, 2, 10, 1.0), 22.0, [
             (21, "each epoch begins anew, and so has a small last batch of its own: round up before you "
              "multiply by the epochs."),
-        ]),
-        ((5, 1, 32, 0.1), 0.1, [(0, last)]),
+        ], first),
+        ((5, 1, 32, 0.1), 0.1, [(0, last)], first),
     ]  # fmt: skip
-    cases = [
-        (arguments, seconds, mistakes, "count the steps of one epoch first.") for arguments, seconds, mistakes in cases
-    ]
     prediction, work = run.prediction, run.prediction["work"]
     here = (work["rows"], work["epochs"], run.settings.batch_size, prediction["step_seconds"])
     own = "these are the figures of your own training, and the prediction above is another one."
     cases.append((here, prediction["predicted_train_seconds"], [], own))
-
-    def judge(seconds: float, mistakes: list, hint: str):
-        return lambda result: number(result, seconds, "as it should be", mistakes, hint, tolerance=1e-6)
-
-    return tries(answer, [(arguments, judge(*rest)) for arguments, *rest in cases]) or right(
+    return tries_numbers(answer, cases, tolerance=1e-6) or right(
         f"With the figures of your machine it gives {prediction['predicted_train_seconds']:.0f} seconds, as the "
         "notebook predicted. The number of steps and the time of one are enough for a prediction, even of hours."
     )

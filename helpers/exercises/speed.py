@@ -4,7 +4,7 @@ import itertools
 import statistics
 
 from helpers.check import Reply, Run, choice, number, right
-from helpers.exercises import tries
+from helpers.exercises import tries_numbers
 
 
 def seconds_at_the_limit(answer, run: Run) -> Reply:
@@ -49,10 +49,10 @@ def sentences_a_second(answer, run: Run) -> Reply:
             (batch * over / sum(times[:over]), "you leave out the last steps. The warm-up comes first."),
         ]  # fmt: skip
         hint = f"it must be {rate:.4g}: the sentences of the steps that count, divided by the seconds of these steps."
-        return (times, batch, warmup), lambda result: number(result, rate, "", mistakes, hint)
+        return (times, batch, warmup), rate, mistakes, hint
 
     games = (([9.0, 2.0, 0.5, 0.4, 0.9, 0.7], 16, 2), ([4.0, 0.2, 1.0, 0.3], 8, 1), ([0.5, 0.1, 0.3], 32, 0))
-    reply = tries(answer, [case(*game) for game in games])
+    reply = tries_numbers(answer, [case(*game) for game in games])
     if reply:
         return reply
     return right(
@@ -136,9 +136,9 @@ def share_made_faster(answer, run: Run) -> Reply:
         ]  # fmt: skip
         hint = f"it must be {share:.4f}. Write the new time in two ways: as 1 / gain, and as what stays, (1 - share), "
         hint += "plus what got faster, share / times."
-        return (times, gain), lambda result: number(result, share, "", mistakes, hint)
+        return (times, gain), share, mistakes, hint
 
-    reply = tries(answer, (case(5.0, 1.6), case(3.0, 2.5), case(8.0, 1.1), case(2.0, 2.0)))
+    reply = tries_numbers(answer, (case(5.0, 1.6), case(3.0, 2.5), case(8.0, 1.1), case(2.0, 2.0)))
     if reply:
         return reply
     rule = "What does not get faster sets the end: that is Amdahl's law."

@@ -1,14 +1,12 @@
 """The exercises of notebook 04, in the order in which they come. `run` holds the notebook's variables."""
 
-import contextlib
 import math
-import numbers
 
 import numpy as np
 import torch
 from transformers import get_linear_schedule_with_warmup
 
-from helpers.check import NotYetRun, Reply, Run, call, number, right, wrong
+from helpers.check import NotYetRun, Reply, Run, call, number, right, to_float, wrong
 
 EPOCHS = 3  # of exercise 4.3
 # Exercise 4.4: the development loss and accuracy of a training of six epochs, and of one with a tie.
@@ -108,7 +106,7 @@ def which_epochs(answer, run: Run) -> Reply:
 
 def _epochs_hint(result, expected: tuple[int, int], losses: list[float], accuracies: list[float]) -> str | None:
     """Return what is wrong with (epoch kept, epoch of the lowest loss), or None."""
-    found = [_number(value) for value in result] if isinstance(result, tuple | list) else []
+    found = [to_float(value) for value in result] if isinstance(result, tuple | list) else []
     if len(found) != 2 or None in found:
         return "the function should return two numbers: `return kept, lowest`."
     kept, lowest = found
@@ -146,14 +144,14 @@ def schedule(answer, run: Run) -> Reply:
         values = {}
         for step in (0, warm // 2, warm, steps // 2, steps):
             result, problem = call(answer, step, steps, top)
-            values[step] = _number(result)
+            values[step] = to_float(result)
             if problem or values[step] is None:
                 return problem or wrong("the function should return one number, the learning rate.")
         if any(abs(values[step] - true(step)) > 1.01 * top / warm for step in values):  # a step more or less
             return wrong(_schedule_hint(values, steps, top, warm, true))
     logged = [entry for entry in record["log_history"] if "learning_rate" in entry]
     # The trainer writes down the rate with which a step was taken: that of the steps before it.
-    mine = [_number(call(answer, entry["step"] - 1, record["steps"], highest)[0]) for entry in logged]
+    mine = [to_float(call(answer, entry["step"] - 1, record["steps"], highest)[0]) for entry in logged]
     far = [abs(rate - entry["learning_rate"]) for rate, entry in zip(mine, logged, strict=True) if rate is not None]
     return right(
         f"This is the trainer's schedule: the rates that it wrote down in this run differ from yours by at most "
@@ -193,12 +191,3 @@ def _schedule_hint(values: dict[int, float], steps: int, top: float, warm: int, 
         return says + "the rate becomes negative: the model would unlearn. It is never below 0."
     step = max(values, key=lambda step: abs(values[step] - true(step)))
     return says + f"it should be {true(step):g} at step {step}, and your function gives {values[step]:g}."
-
-
-def _number(value) -> float | None:
-    """Return a finite number as a float, and None for anything else."""
-    with contextlib.suppress(Exception):  # whatever a student's function returned
-        value = value.item() if hasattr(value, "item") else value
-        if isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value):
-            return float(value)
-    return None

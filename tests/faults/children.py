@@ -264,7 +264,7 @@ def work(request: dict) -> None:
 
     torch.set_num_threads(1)
     quick = gpu.median_seconds
-    gpu.median_seconds = lambda step, device, seconds: quick(step, device, 0, least=1)
+    gpu.median_seconds = lambda work, seconds: quick(work, 0)
     names = ("model", "dataset", "epochs", "seed", "train_rows")
     environ = {f"LESSON_{name.upper()}": str(request[name]) for name in names if request.get(name)}
     asked = settings.read({"LESSON_HOME": request["home"], "LESSON_EDITION": "pocket"} | environ)

@@ -25,8 +25,6 @@ def check(settings: Settings) -> None:
         LessonError: it cannot be read, needs code of its own, has no safetensors weights, has 3 billion parameters or
             more, or its tokenizer has no padding token.
     """
-    if settings.model_revision is None and not Path(settings.model, "config.json").is_file():
-        raise LessonError(f"{settings.model_name} is no folder of a model: it has no config.json. {OTHER}")
     safe = {"revision": settings.model_revision, "trust_remote_code": False}
     try:
         config = AutoConfig.from_pretrained(settings.model, **safe)

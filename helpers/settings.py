@@ -116,6 +116,11 @@ def read(environ=None, **form) -> Settings:
     defaults = EDITIONS[edition]
     # A built-in source is pinned; one that the user names may carry its own pin, as ORG/NAME@COMMIT.
     model, model_revision = locate("model", str(asked["model"] or defaults["model"]))
+    if model_revision is None and not Path(model, "config.json").is_file():
+        raise LessonError(
+            f"The folder {show_path(Path(model))} is no model: it has no config.json. Give the folder that "
+            "save_pretrained wrote, or leave LESSON_MODEL out."
+        )
     dataset, dataset_revision = locate("dataset", str(asked["dataset"] or defaults["dataset"]))
     # In the clone of the course, or in the current folder when only the package is installed.
     home = (ROOT if (ROOT / "notebooks").is_dir() else Path.cwd()) / "lesson_home"
@@ -162,8 +167,7 @@ def start(**form) -> Settings:
     transformers.utils.logging.disable_progress_bar()
     if settings.edition == "pocket":  # nothing is downloaded
         huggingface_hub.utils.disable_progress_bars()
-    built_in = [locate("model", edition["model"]) for edition in EDITIONS.values()]
-    if (settings.model, settings.model_revision) not in built_in:
+    if f"{settings.model}@{settings.model_revision}" != EDITIONS["full"]["model"] and settings.model not in SHIPPED:
         pretrained.check(settings)
     return settings
 

@@ -134,6 +134,11 @@ def test_distilbert_shape_is_distilberts(tmp_path, monkeypatch):
     assert tokenization.load_tokenizer(found)("A film.")["input_ids"]
 
 
+def test_a_folder_that_holds_no_model_is_refused(tmp_path):
+    with pytest.raises(LessonError, match="is no model: it has no config.json"):
+        recipes.read_settings(recipes.parse(["--model", str(tmp_path)]))
+
+
 def test_growth_measures_each_number_of_rows(folder):
     done = command(folder, "growth.py", "--rows", 160, "--skip-start")
     assert done.returncode == 0, done.stderr

@@ -62,6 +62,11 @@ def exercise_tests(notebook: str, names: dict, cases: dict[str, Case]):
             for answer in (None, ...):
                 assert getattr(Check(notebook, names), name)(answer).state == OPEN
 
+        @pytest.mark.parametrize("name", [name for name, case in cases.items() if callable(case.right[0])])
+        def test_a_function_that_is_not_written_yet_is_not_answered_yet(self, name):
+            for unwritten in (lambda *given: None, lambda *given: ...):
+                assert getattr(Check(notebook, names, remember=False), name)(unwritten).state == OPEN
+
         @each
         def test_nonsense_is_refused_with_a_reason(self, name):
             rejects_nonsense(Check(notebook, names, remember=False), name, cases[name])

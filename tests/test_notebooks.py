@@ -90,7 +90,7 @@ def test_code_cells_are_short(path):
     assert {i: len(lines(c)) for i, c in enumerate(code_cells(path)) if len(lines(c)) > MOST_LINES} == {}
 
 
-@every_notebook
+@pytest.mark.parametrize("path", [*NOTEBOOKS, *lesson.solutions()], ids=lambda path: f"{path.parent.stem}-{path.stem}")
 def test_there_is_more_prose_than_code(path):
     code = sum(len(lines(cell)) for cell in code_cells(path))
     assert len(prose(path).split()) >= WORDS_A_LINE * code

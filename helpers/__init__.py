@@ -1,13 +1,26 @@
 """Helpers of the course "Fine-tune a small language model, step by step".
 
-One module a notebook, in the same words: ``gpu`` (01), ``data`` (02), ``tokenization`` (03), ``training`` (04),
-``evaluation`` (05) and ``speed`` (06). What they share: ``settings`` (which edition runs), ``files`` (nothing
-half-written is ever left behind), ``checkpoints`` and ``resumable`` (a training that is interrupted goes on),
-``colab`` (Google Drive), ``hub`` (waits for the Hugging Face Hub, and looks up commits there), ``errors`` (what its
-and the libraries' errors mean), ``pretrained`` (which models will do), ``columns`` (which data will do), ``plots``
-(figures), ``report`` (sentences made from figures), ``accuracy`` (the metric), ``check`` (exercises that answer back;
-the questions are in ``exercises``) and ``progress`` (which are solved). ``lesson``, ``badges`` and ``__main__`` are
-the commands.
+The course, one module a lesson, each standing on those before it:
+
+==== ================ ================================================================================================
+01   `gpu`            what the machine can do, and how long training will take on it
+02   `data`           open the data, split it honestly, know the score to beat (`columns`: which data will do)
+03   `tokenization`   from sentences to token ids, and how little padding a batch needs
+04   `training`       train the model, keep its best epoch
+05   `evaluation`     how good is it, really?
+06   `speed`          where the speed comes from
+==== ================ ================================================================================================
+
+What the lessons share: `course` (the front door of every notebook), `settings` (which edition, model and data),
+`recipe` (the hyperparameters), `models` (tokenizer, model and head), `plots` (figures) and `metrics/accuracy.py`.
+
+Around it: `durable/` (nothing is lost, nothing is half there; knows nothing of the course), `exercises/` (checks that
+answer back), `classroom/` (the lesson runner, the teacher's table) and `pocket/` (data and model of the small edition).
 """
 
-__version__ = "0.1.0"
+from helpers.durable import threads
+
+__version__ = "1.0.0"
+ADDRESS = "https://github.com/your--name/finetune-step-by-step"
+
+threads.share_processors()

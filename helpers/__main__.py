@@ -30,37 +30,50 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+def badges(repository: str | None) -> int:
+    """Write badges and addresses with the clone's own tool; return the exit status."""
+    from helpers.durable.errors import LessonError
+    from helpers.durable.files import clone_root
+
+    root = clone_root()
+    if root is None:
+        raise LessonError("There is no clone of the course here. Run this command inside one.", "no-clone")
+    sys.path.insert(0, str(root))
+    from tools import badges
+
+    changed = badges.write(repository, root)
+    print(f"{len(changed)} files changed.", *[path.name for path in changed])
+    return 0
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; return the exit status: 0, or 2 after an error that the user can mend."""
     values = vars(parser().parse_args(arguments))
     command = values.pop("command")
     try:
         if command == "badges":
-            from helpers import badges
-
-            changed = badges.write(values["repository"])
-            print(f"{len(changed)} files changed.", *[path.name for path in changed])
-            return 0
+            return badges(values["repository"])
         if command == "progress":
-            from helpers import progress
+            from helpers.classroom import table
 
-            print(progress.table(Path(values["folder"])))
+            print(table.table(Path(values["folder"])))
             return 0
-        from helpers import lesson
+        from helpers import course
+        from helpers.classroom import lesson
 
-        settings = lesson.start(values)
+        settings = course.start_command(values)
         if command == "lesson":
             lesson.run(settings)
             return 0
         from helpers import evaluation, training
 
-        results = evaluation.prepare(settings)
-        training.part(training.processes())
+        results = evaluation.evaluate_model(settings)
+        training.finish_together()
         if results:
             print(lesson.summary(results), flush=True)
         return 0
     except Exception as error:
-        from helpers.errors import explain
+        from helpers.durable.errors import explain
 
         told = explain(error)
         if told is None:

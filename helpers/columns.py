@@ -2,8 +2,7 @@
 
 from datasets import ClassLabel, DatasetDict
 
-from helpers.errors import first_line
-from helpers.files import LessonError
+from helpers.durable.errors import LessonError, first_line
 
 TEXT_COLUMNS, LABEL_COLUMNS = ("sentence", "text", "review", "content"), ("label", "labels", "sentiment")
 
@@ -18,14 +17,18 @@ def standard_columns(dataset: DatasetDict) -> DatasetDict:
             0 and no names.
     """
     if "train" not in dataset:
-        raise LessonError(f"The data has the splits {', '.join(dataset)}, and none is named train. Choose other data.")
+        raise LessonError(
+            f"The data has the splits {', '.join(dataset)}, and none is named train. Choose other data.",
+            "no-train-split",
+        )
     columns = dataset["train"].column_names
     for wanted, candidates in (("sentence", TEXT_COLUMNS), ("label", LABEL_COLUMNS)):
         found = next((c for c in candidates if c in columns), None)
         if found is None:
             raise LessonError(
                 f"The data has the columns {', '.join(columns)}; none of them is a {wanted} column "
-                f"({', '.join(candidates)}). Rename one with dataset.rename_column, or choose other data."
+                f"({', '.join(candidates)}). Rename one with dataset.rename_column, or choose other data.",
+                "no-column",
             )
         dataset = DatasetDict({name: part for name, part in dataset.items() if found in part.column_names})
         if found != wanted:
@@ -35,7 +38,8 @@ def standard_columns(dataset: DatasetDict) -> DatasetDict:
         if missing:
             raise LessonError(
                 f"{missing:,} of the {len(part):,} rows of {name} have no text (or something else) in their sentence "
-                "column. Remove them with dataset.filter, or choose other data."
+                "column. Remove them with dataset.filter, or choose other data.",
+                "no-text",
             )
     return name_labels(dataset)
 
@@ -47,19 +51,23 @@ def name_labels(dataset: DatasetDict) -> DatasetDict:
         texts, numbers = (all(type(label) is kind for label in values) for kind in (str, int))
         values = sorted(set(values)) if texts or numbers else values
         if numbers and len(values) == 1:
-            raise LessonError("All rows of train have the same label: nothing can be learned. Choose other data.")
+            raise LessonError(
+                "All rows of train have the same label: nothing can be learned. Choose other data.", "one-label"
+            )
         if not values or not (texts or (numbers and values == list(range(len(values))))):
             raise LessonError(
                 f"The labels are {values[:5]}; they should be 0, 1, ... or names. "
-                "Map them to whole numbers from 0 first, or choose other data."
+                "Map them to whole numbers from 0 first, or choose other data.",
+                "odd-labels",
             )
-        names = ["negative", "positive"] if values == [0, 1] else [str(v) for v in values]
+        names = [str(value) for value in values]  # 0 and 1 need not mean negative and positive
         try:
             dataset = dataset.cast_column("label", ClassLabel(names=names))  # names become their numbers
         except Exception as error:
             raise LessonError(
                 f"Another split has labels that train has not ({first_line(error)}). Remove those rows with "
-                "dataset.filter, or choose other data."
+                "dataset.filter, or choose other data.",
+                "unknown-label",
             ) from error
     count = dataset["train"].features["label"].num_classes
     for name, part in dataset.items():
@@ -67,6 +75,7 @@ def name_labels(dataset: DatasetDict) -> DatasetDict:
         if worst >= count:
             raise LessonError(
                 f"A label in {name} is {worst}, but train's labels are 0 to {count - 1}. Remove such rows with "
-                "dataset.filter, or choose other data."
+                "dataset.filter, or choose other data.",
+                "unknown-label",
             )
     return dataset

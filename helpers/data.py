@@ -12,11 +12,13 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
 from helpers.columns import standard_columns
-from helpers.errors import POCKET, explain, first_line, unreadable_data
-from helpers.files import LessonError, is_complete, lock, read_json, replace_folder, room_for, write_json
+from helpers.durable import handoff
+from helpers.durable.errors import OFFLINE_HINT, LessonError, explain, first_line, unreadable_data
+from helpers.durable.files import write_json
 from helpers.settings import Settings
 
-DEVELOPMENT_ROWS = 1000  # sentences held out of train where the data brings no development split
+HELD_OUT_ROWS = 1000  # sentences held out of train for a set that the data does not bring
+NAMES = {"validation": ("validation", "valid", "val", "development", "dev"), "test": ("test", "final", "eval")}
 
 
 def words(sentence: str) -> tuple[str, ...]:
@@ -70,7 +72,8 @@ def check_revision(dataset: DatasetDict, settings: Settings) -> DatasetDict:
             raise LessonError(
                 f"The Hub is away, and this machine has kept another version of {settings.dataset_name} "
                 f"({commits[-1][:8]}) than the course's ({settings.dataset_revision[:8]}). Run the notebook again when "
-                f"the network is back. {POCKET}"
+                f"the network is back. {OFFLINE_HINT}",
+                "other-revision",
             )
     return dataset
 
@@ -89,24 +92,53 @@ def hold_out_sentences(train: Dataset, rows: int, seed: int) -> tuple[Dataset, D
 
     Returns:
         (what is left of train, the held-out sentences).
+
+    Raises:
+        LessonError: there are fewer than 20 whole sentences.
     """
     sentences = train["sentence"][:]
     fragments = find_contained(sentences, sentences, proper=True)
     whole = [i for i in range(len(sentences)) if i not in fragments and len(words(sentences[i])) > 2]
     if len(whole) < 20:
         raise LessonError(
-            f"Only {len(whole)} whole sentences are in train: too few to hold some out. Choose data with more rows."
+            f"Only {len(whole)} whole sentences are in train: too few to hold some out. Choose data with more rows.",
+            "too-few-rows",
         )
     chosen = sorted(random.Random(seed).sample(whole, min(rows, len(whole) // 10)))
     gone = find_contained(sentences, [sentences[i] for i in chosen])
     return train.select([i for i in range(len(sentences)) if i not in gone]), train.select(chosen)
 
 
-def split(dataset: DatasetDict, settings: Settings) -> tuple[DatasetDict, dict]:
-    """Return train, development and final as the course uses them, and what was done to get them.
+def assign_roles(dataset: DatasetDict) -> dict[str, str]:
+    """Return which of the data's labelled splits is the course's "validation", and which its "test".
 
-    Where two labelled splits come beside train, the first is for development, the second is final. Where one comes
-    (SST-2), it is final, and the development sentences are held out of train. Where none comes, both are held out.
+    Splits are known by their names. One alone is "test", whatever its name: SST-2's own validation split is our test
+    set, because its test labels are secret.
+
+    Raises:
+        LessonError: there are labelled splits beside train whose names do not tell what they are for.
+    """
+    given = [name for name in dataset if name != "train" and len(dataset[name]) and labelled(dataset[name])]
+    if len(given) == 1:
+        return {"test": given[0]}
+    roles = {}
+    for name in given:
+        role = next((role for role, names in NAMES.items() if name.lower() in names), None)
+        if role is None or role in roles:
+            raise LessonError(
+                f"Beside train the data has the splits {', '.join(given)}, and the course cannot tell which of them is "
+                "for validation and which is the test set. Name them validation and test, and leave the others out.",
+                "unclear-splits",
+            )
+        roles[role] = name
+    return roles
+
+
+def split(dataset: DatasetDict, settings: Settings) -> tuple[DatasetDict, dict]:
+    """Return train, validation and test as the course uses them, and what was done to get them.
+
+    Where the data brings a validation and a test split with labels, they are used as such. Where one comes (SST-2), it
+    is the test set, and the validation sentences are held out of train. Where none comes, both are held out.
 
     Returns:
         The three splits, and {"rows": {...}, "held_out": split names held out of train, "removed": rows taken away}.
@@ -115,24 +147,25 @@ def split(dataset: DatasetDict, settings: Settings) -> tuple[DatasetDict, dict]:
         LessonError: no train split, a label missing in train, or a split with only one class.
     """
     if not labelled(dataset["train"]):
-        raise LessonError("Some rows of train have no label. Remove them with dataset.filter, or choose other data.")
+        raise LessonError(
+            "Some rows of train have no label. Remove them with dataset.filter, or choose other data.", "no-label"
+        )
     train, removed, held_out = dataset["train"], 0, []
-    given = [name for name in dataset if name != "train" and len(dataset[name]) and labelled(dataset[name])]
-    given.sort(key=lambda name: ("dev" not in name, "val" not in name, "test" not in name and "final" not in name))
-    roles = ["development", "final"] if len(given) > 1 else ["final"]
-    splits = {role: dataset[name] for role, name in zip(roles, given, strict=False)}
-    for name in ("final", "development"):
+    splits = {role: dataset[name] for role, name in assign_roles(dataset).items()}
+    for name in ("test", "validation"):
         if name not in splits:
             before = len(train)
-            train, splits[name] = hold_out_sentences(train, DEVELOPMENT_ROWS, settings.seed)
+            train, splits[name] = hold_out_sentences(train, HELD_OUT_ROWS, settings.seed)
             removed += before - len(train) - len(splits[name])
             held_out.append(name)
     if settings.train_rows and settings.train_rows < len(train):
         train = train.shuffle(seed=settings.seed).select(range(settings.train_rows)).flatten_indices()
-    splits = DatasetDict(train=train, development=splits["development"], final=splits["final"])
+    splits = DatasetDict(train=train, validation=splits["validation"], test=splits["test"])
     for name, part in splits.items():
         if len(set(part["label"])) < 2:
-            raise LessonError(f"All rows of {name} have the same label: nothing can be learned. Choose other data.")
+            raise LessonError(
+                f"All rows of {name} have the same label: nothing can be learned. Choose other data.", "one-label"
+            )
     return splits, {"rows": splits.num_rows, "held_out": held_out, "removed": removed}
 
 
@@ -142,41 +175,53 @@ def majority_baseline(train: Dataset) -> DummyClassifier:
 
 
 def tfidf_baseline(train: Dataset):
-    """Return a fitted TF-IDF + logistic regression pipeline: weighted words and word pairs, no order, no context."""
+    """Return a fitted TF-IDF + logistic regression pipeline: weighted words and word pairs, no order, no context.
+
+    Raises:
+        LessonError: the rows have no words.
+    """
     model = make_pipeline(TfidfVectorizer(ngram_range=(1, 2)), LogisticRegression(C=10, max_iter=1000))
     try:
         return model.fit(train["sentence"][:], train["label"][:])
     except ValueError as error:
         raise LessonError(
             f"TF-IDF cannot learn from these rows ({first_line(error)}). They need words of two letters or more, "
-            "and two labels. Choose other data."
+            "and two labels. Choose other data.",
+            "no-words",
         ) from error
 
 
-def keep(settings: Settings, splits: DatasetDict, report: dict) -> Path:
+def save(settings: Settings, splits: DatasetDict, split_info: dict) -> Path:
     """Leave the splits for the next notebooks, complete or not at all. Returns their folder.
 
     Raises:
         LessonError: they are of another commit than the pinned one.
     """
-    folder = settings.home / "data"
     check_revision(splits, settings)
-    with lock(folder), replace_folder(folder, settings.identity("data")) as aside:
-        splits.save_to_disk(str(aside))
-        write_json(aside / "split.json", report)
-    return folder
+    return handoff.save(settings.home / "data", settings.fingerprint("data"), writer(splits, split_info))
 
 
-def prepare(settings: Settings) -> DatasetDict:
+def writer(splits: DatasetDict, split_info: dict):
+    """Return a function that writes the splits, and what was done to get them, into an empty folder."""
+
+    def write(folder: Path) -> None:
+        splits.save_to_disk(str(folder))
+        write_json(folder / "split.json", split_info)
+
+    return write
+
+
+def load_or_make(settings: Settings) -> DatasetDict:
     """Return the splits that notebook 02 left; make them first when they are not there. Says which."""
-    folder = settings.home / "data"
-    with lock(folder), room_for("the data", settings.home):
-        if not is_complete(folder, settings.identity("data")):
-            print("Notebook 02 has left no data for these settings: preparing it now.")
-            keep(settings, *split(standard_columns(open_dataset(settings)), settings))
-        return load_from_disk(str(folder))
 
+    def make(folder: Path) -> None:
+        splits, split_info = split(standard_columns(open_dataset(settings)), settings)
+        writer(check_revision(splits, settings), split_info)(folder)
 
-def report(settings: Settings) -> dict:
-    """Return what `split` reported about the data that is kept."""
-    return read_json(settings.home / "data" / "split.json")
+    return handoff.load_or_make(
+        settings.home / "data",
+        settings.fingerprint("data"),
+        make,
+        load=lambda folder: load_from_disk(str(folder)),
+        told="The data is not ready yet for these settings: preparing it now, as notebook 2 does.",
+    )

@@ -1,4 +1,4 @@
-"""Notebook 05: how good is the model, really? One look at the final set, with its uncertainty."""
+"""Notebook 05: how good is the model, really? One look at the test set, with its uncertainty."""
 
 import importlib.metadata
 import platform
@@ -7,18 +7,19 @@ from pathlib import Path
 import numpy as np
 import torch
 from datasets import Dataset
+from scipy.special import softmax
 from scipy.stats import binomtest
 from sklearn.metrics import f1_score
 from transformers import DataCollatorWithPadding, Trainer, TrainingArguments
 
-from helpers import data, report, tokenization, training
-from helpers.files import read_json, write_json, write_text
+from helpers import data, tokenization, training
+from helpers.durable.files import locked, read_json, write_json, write_manifest, write_text
 from helpers.settings import Settings
 
 PACKAGES = ("torch", "transformers", "datasets", "evaluate", "accelerate", "numpy", "scikit-learn")
 
 
-def predict(model, tokenizer, dataset: Dataset, folder: Path) -> np.ndarray:
+def predict_probabilities(model, tokenizer, dataset: Dataset, folder: Path) -> np.ndarray:
     """Return the model's probabilities, shape (rows, classes), for a tokenized data set.
 
     Args:
@@ -34,16 +35,10 @@ def predict(model, tokenizer, dataset: Dataset, folder: Path) -> np.ndarray:
         dataloader_pin_memory=on_gpu,
     )
     trainer = Trainer(model=model, args=args, data_collator=DataCollatorWithPadding(tokenizer))
-    return softmax(trainer.predict(dataset).predictions)
+    return softmax(trainer.predict(dataset).predictions, axis=-1)
 
 
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """Return probabilities that sum to 1 over the last axis."""
-    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return powers / powers.sum(axis=-1, keepdims=True)
-
-
-def wilson(correct: int, rows: int) -> tuple[float, float]:
+def wilson_interval(correct: int, rows: int) -> tuple[float, float]:
     """Return the 95% Wilson score interval of an accuracy (Wilson 1927; scipy's `binomtest`).
 
     Raises ValueError when rows is 0 or correct is not between 0 and rows.
@@ -52,7 +47,7 @@ def wilson(correct: int, rows: int) -> tuple[float, float]:
     return float(interval.low), float(interval.high)
 
 
-def mcnemar(first: np.ndarray, second: np.ndarray) -> tuple[int, int, float]:
+def mcnemar_test(first: np.ndarray, second: np.ndarray) -> tuple[int, int, float]:
     """Compare two models on the same rows with the exact McNemar test (McNemar 1947).
 
     Args:
@@ -68,26 +63,32 @@ def mcnemar(first: np.ndarray, second: np.ndarray) -> tuple[int, int, float]:
     return only_first, only_second, float(binomtest(only_first, only_first + only_second).pvalue)
 
 
-def calibration(probabilities: np.ndarray, labels: np.ndarray, bins: int = 5) -> tuple[list[dict], float]:
+def calibration_table(probabilities: np.ndarray, labels: np.ndarray, bins: int = 5) -> list[dict]:
     """Compare how sure the model is with how often it is right.
 
     Args:
         probabilities: shape (rows, classes). labels: shape (rows,).
 
     Returns:
-        One {"confidence", "accuracy", "rows"} a bin that holds rows (bins equally wide from 1/classes to 1), and the
-        expected calibration error: the mean gap, weighted by rows (Guo et al. 2017, On Calibration of Modern Neural
-        Networks).
+        One {"confidence", "accuracy", "rows"} a bin that holds rows (bins equally wide from 1/classes to 1).
     """
     confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
     edges = np.linspace(1 / probabilities.shape[1], 1, bins + 1)
     place = np.clip(np.digitize(confidence, edges) - 1, 0, bins - 1)
-    table = [
-        {"confidence": float(confidence[place == b].mean()), "accuracy": float(right[place == b].mean()),
-         "rows": int((place == b).sum())}
-        for b in range(bins) if (place == b).any()
-    ]  # fmt: skip
-    return table, sum(row["rows"] * abs(row["confidence"] - row["accuracy"]) for row in table) / len(labels)
+    inside = [place == b for b in range(bins) if (place == b).any()]
+    return [
+        {"confidence": float(confidence[b].mean()), "accuracy": float(right[b].mean()), "rows": int(b.sum())}
+        for b in inside
+    ]
+
+
+def expected_calibration_error(table: list[dict]) -> float:
+    """Return the mean gap between confidence and accuracy in a `calibration_table`, weighted by rows.
+
+    Guo et al. 2017, On Calibration of Modern Neural Networks.
+    """
+    gaps = [row["rows"] * abs(row["confidence"] - row["accuracy"]) for row in table]
+    return sum(gaps) / sum(row["rows"] for row in table)
 
 
 def accuracy_by_group(groups: list, right: np.ndarray) -> dict:
@@ -95,7 +96,7 @@ def accuracy_by_group(groups: list, right: np.ndarray) -> dict:
     table = {}
     for group in sorted(set(groups)):
         inside = right[[g == group for g in groups]]
-        table[group] = (float(inside.mean()), *wilson(inside.sum(), len(inside)), len(inside))
+        table[group] = (float(inside.mean()), *wilson_interval(inside.sum(), len(inside)), len(inside))
     return table
 
 
@@ -108,8 +109,8 @@ def length_groups(sentences: list[str], parts: int = 4) -> list[str]:
     return [names[p] for p in place]
 
 
-def tag_column(dataset: Dataset) -> str | None:
-    """Return the data's own column of tags (text with 2 to 20 different values), or None."""
+def category_column(dataset: Dataset) -> str | None:
+    """Return the data's own column of categories (text with 2 to 20 different values), or None."""
     for name in dataset.column_names:
         values = dataset[name][:] if name not in ("sentence", "label") else []
         if all(isinstance(value, str) for value in values) and 2 <= len(set(values)) <= 20:
@@ -117,68 +118,107 @@ def tag_column(dataset: Dataset) -> str | None:
     return None
 
 
-def score(settings: Settings, splits, probabilities: np.ndarray, record: dict) -> dict:
+def score(settings: Settings, splits, probabilities: np.ndarray, summary: dict) -> dict:
     """Return the results of a run, as they stand in results.json (see the README for every field).
 
     Args:
-        splits: train, development and final, as `data.prepare` returns them.
-        probabilities: of the final rows, shape (rows, classes).
-        record: what `training.prepare` returns third.
+        splits: train, validation and test, as `data.load_or_make` returns them.
+        probabilities: of the test rows, shape (rows, classes).
+        summary: what `training.load_or_train` returns third.
     """
-    labels, answers = np.array(splits["final"]["label"]), probabilities.argmax(axis=1)
-    final = splits["final"]["sentence"][:]
-    majority = data.majority_baseline(splits["train"]).predict(final)
-    tfidf = data.tfidf_baseline(splits["train"]).predict(final)
+    labels, answers = np.array(splits["test"]["label"]), probabilities.argmax(axis=1)
+    test = splits["test"]["sentence"][:]
+    majority = data.majority_baseline(splits["train"]).predict(test)
+    tfidf = data.tfidf_baseline(splits["train"]).predict(test)
     binary = probabilities.shape[1] == 2
     return {
         "edition": settings.edition,
         "model": settings.model_name,
         "model_revision": settings.model_revision,
-        "parameters": record["parameters"],
+        "parameters": summary["parameters"],
         "dataset": settings.dataset_name,
         "dataset_revision": settings.dataset_revision,
         "seed": settings.seed,
         "rows": splits.num_rows,
-        "epochs": settings.epochs,
-        "train_seconds": record["train_seconds"],
-        "predicted_train_seconds": record["predicted_train_seconds"],
-        "samples_per_second": record["samples_per_second"],
-        "precision": record["precision"],
-        "device": record["device"],
+        "epochs": settings.recipe.epochs,
+        "train_seconds": summary["train_seconds"],
+        "predicted_train_seconds": summary["predicted_train_seconds"],
+        "samples_per_second": summary["samples_per_second"],
+        "precision": summary["precision"],
+        "device": summary["device"],
         "accuracy": float(np.mean(answers == labels)),
-        "accuracy_ci95": list(wilson(np.sum(answers == labels), len(labels))),
+        "accuracy_ci95": list(wilson_interval(np.sum(answers == labels), len(labels))),
         "f1": float(f1_score(labels, answers, average="binary" if binary else "macro")),
         "majority_accuracy": float(np.mean(majority == labels)),
         "tfidf_accuracy": float(np.mean(tfidf == labels)),
-        "mcnemar_p": mcnemar(answers == labels, tfidf == labels)[2],
-        "development_accuracy_by_epoch": record["development_accuracy_by_epoch"],
+        "mcnemar_p": mcnemar_test(answers == labels, tfidf == labels)[2],
+        "validation_accuracy_by_epoch": summary["validation_accuracy_by_epoch"],
         "versions": {"python": platform.python_version()}
         | {name: importlib.metadata.version(name) for name in PACKAGES},
     }
 
 
-def keep(settings: Settings, results: dict) -> Path:
-    """Write LESSON_HOME/<edition>/results.json and put the final figures on the model's card. Returns the path."""
+def save(settings: Settings, results: dict) -> Path:
+    """Write LESSON_HOME/<edition>/results.json and put the test figures on the model's card. Returns the path."""
     path, folder = settings.home / "results.json", settings.home / "model"
-    write_json(path, results)
-    record = read_json(folder / "training.json")
-    if record:
-        write_text(folder / "README.md", report.model_card(settings, record, results))
+    with locked(folder):
+        write_json(path, results)
+        manifest, summary = read_json(folder / "complete.json"), read_json(folder / "training.json")
+        if manifest and summary and manifest.get("fingerprint") == settings.fingerprint("model"):
+            write_text(folder / "README.md", training.model_card(settings, summary, results))
+            write_manifest(folder, {name: value for name, value in manifest.items() if name != "files"})
     return path
 
 
-def prepare(settings: Settings) -> dict:
+def evaluate_model(settings: Settings) -> dict:
     """Do what notebook 05 does, without the figures. Returns the results; they are also written.
 
     Under `accelerate launch` all processes predict; the first one scores and writes, the others return {}.
     """
-    model, tokenizer, record = training.prepare(settings)
-    state = training.processes()
+    model, tokenizer, summary = training.load_or_train(settings)
+    state = training.distributed_state()
     with state.main_process_first():
-        splits, (tokenized, _) = data.prepare(settings), tokenization.prepare(settings)
-    probabilities = predict(model, tokenizer, tokenized["final"], settings.home)
+        splits, (tokenized, _) = data.load_or_make(settings), tokenization.load_or_make(settings)
+    probabilities = predict_probabilities(model, tokenizer, tokenized["test"], settings.home)
     if not state.is_main_process:
         return {}
-    results = score(settings, splits, probabilities, record)
-    keep(settings, results)
+    results = score(settings, splits, probabilities, summary)
+    save(settings, results)
     return results
+
+
+def conclusion(results: dict, confidence: float, matrix: np.ndarray) -> str:
+    """Return what the figures show, and what they do not, in sentences made from the figures alone.
+
+    Args:
+        results: what `score` returns. confidence: mean probability of the answers. matrix: confusion matrix.
+    """
+    (low, high), scores = results["accuracy_ci95"], results["validation_accuracy_by_epoch"]
+    p, gain = results["mcnemar_p"], results["accuracy"] - results["tfidf_accuracy"]
+    found = matrix.diagonal() / np.maximum(matrix.sum(axis=1), 1)
+    lines = [
+        f"{results['model']}, fine-tuned on {results['rows']['train']:,} rows of {results['dataset']}, is right on "
+        f"{results['accuracy']:.1%} of the {results['rows']['test']:,} test sentences "
+        f"(95% interval {low:.1%} to {high:.1%})."
+    ]
+    if p < 0.05:
+        verdict = "better" if gain > 0 else "WORSE"
+        lines.append(
+            f"It is {verdict} than TF-IDF by {abs(gain) * 100:.1f} points, more than chance explains (p = {p:.2g})."
+        )
+    else:
+        lines.append(f"Its difference to TF-IDF, {gain * 100:+.1f} points, could be chance (p = {p:.2g}).")
+    if len(scores) > 1:
+        best = int(np.argmax(scores)) + 1
+        lines.append(f"Epoch {best} of {len(scores)} was kept; the validation set chose it, not the test set.")
+    if confidence - results["accuracy"] > 0.02:
+        lines.append(f"It is too sure of itself: its mean confidence is {confidence:.1%}.")
+    if found.max() - found.min() > 0.05:
+        lines.append(
+            f"It is not even-handed: it finds {found.max():.0%} of one label and {found.min():.0%} of another."
+        )
+    lines.append(
+        "What this does not show: how it does on other kinds of text, in other languages, on sentences that fit none "
+        "of the labels, or with another seed (one training run is one sample)."
+    )
+    return "\n".join(lines)

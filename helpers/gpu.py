@@ -2,22 +2,24 @@
 
 import math
 import platform
-from dataclasses import dataclass
+import statistics
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from torch.utils.benchmark import Timer
-from transformers import AutoConfig, AutoModelForSequenceClassification
 
-from helpers import data, tokenization
-from helpers.errors import too_little_memory
-from helpers.files import read_json, write_json
-from helpers.pretrained import MOST_PARAMETERS, too_large
+from helpers import models
+from helpers.durable import threads
+from helpers.durable.errors import LessonError
+from helpers.durable.handoff import cached_json
+from helpers.recipe import Recipe
 from helpers.settings import Settings
 
 # A precision must beat float32 by this factor in a matrix multiplication on a CPU before training uses it:
 # with bfloat16 instructions it is two to three times as fast, without them slower, so that 1.5 tells the two apart.
-WORTH_IT = 1.5
-EAGER_FROM = 64  # rows in a batch, on a CPU
+MIN_BF16_SPEEDUP = 1.5
+BUSY = 0.25  # share of the processors in use by other programs from which a prediction is not to be trusted
 
 
 @dataclass(frozen=True)
@@ -37,15 +39,25 @@ class Device:
 
 
 def find_device() -> Device:
-    """Return the first CUDA GPU, or else the CPU."""
+    """Return the first CUDA GPU, or else the CPU. (An Apple GPU is not used.)"""
     if torch.cuda.is_available():
         found = torch.cuda.get_device_properties(0)
         return Device("cuda", found.name, found.total_memory, (found.major, found.minor))
-    return Device("cpu", platform.machine(), None, None)
+    return Device("cpu", cpu_name(), None, None)
 
 
-def matmul_flops(device: str, dtype: torch.dtype, size: int = 1024, seconds: float = 0.3) -> float:
-    """Return the floating-point operations a second of a size x size matrix multiplication (2 size^3 operations)."""
+def cpu_name() -> str:
+    """Return the processor's model and instruction set, e.g. "AMD EPYC, AVX512": two machines can differ in both."""
+    model = platform.processor() or platform.machine()
+    information = Path("/proc/cpuinfo")
+    if information.is_file():
+        lines = [line for line in information.read_text().splitlines() if line.startswith("model name")]
+        model = lines[0].partition(":")[2].strip() if lines else platform.machine()
+    return f"{model}, {torch.backends.cpu.get_cpu_capability()}"
+
+
+def matmul_flops_per_second(device: str, dtype: torch.dtype, size: int = 1024, seconds: float = 0.3) -> float:
+    """Return how many operations a second a size x size matrix multiplication reaches (it takes 2 size^3)."""
     a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
     return 2 * size**3 / median_seconds(lambda: a @ b, seconds)
 
@@ -74,54 +86,56 @@ def choose_precision(device: Device, float32: float = 1.0, bfloat16: float = 0.0
         if device.capability >= (7, 0):
             return "fp16", "its tensor cores multiply float16; bfloat16 would be emulated, slowly"
         return "fp32", "it has no tensor cores"
-    if bfloat16 > WORTH_IT * float32:
+    if bfloat16 > MIN_BF16_SPEEDUP * float32:
         return "bf16", f"bfloat16 was measured {bfloat16 / float32:.1f} times as fast as float32 on this CPU"
     return "fp32", "bfloat16 is not clearly faster than float32 on this CPU"
 
 
-def attention(batch_size: int) -> str:
-    """Return the attention implementation that trains faster here: "eager" on a CPU with large batches, else "sdpa".
+def measure_cpu(rounds: int = 3) -> tuple[float, float]:
+    """Return the CPU's FLOP/s in float32 and in bfloat16, measured in turns so that both meet the same load.
 
-    With dropout PyTorch's scaled_dot_product_attention has no quick kernel for CPUs, and what it falls back to is slow
-    for many rows. Measured with batches of 32 to 256: benchmarks/README.md.
+    Where the rounds do not agree on which precision pays, the machine is busy: twice as many follow, up to 12. The
+    round with the middle ratio counts.
     """
-    return "eager" if not torch.cuda.is_available() and batch_size >= EAGER_FROM else "sdpa"
+    found = []
+    while len(found) < 12:
+        for _ in range(rounds if not found else len(found)):
+            found.append([matmul_flops_per_second("cpu", kind, seconds=0.1) for kind in (torch.float32, torch.bfloat16)])
+        if len({bfloat16 > MIN_BF16_SPEEDUP * float32 for float32, bfloat16 in found}) == 1:
+            break
+    middle = statistics.median_low(bfloat16 / float32 for float32, bfloat16 in found)
+    return next((float32, bfloat16) for float32, bfloat16 in found if bfloat16 / float32 == middle)
 
 
-def machine(settings: Settings) -> dict:
-    """Return what notebook 01 measured on this machine, measuring it now when it did not run here.
+def measure_machine(settings: Settings) -> dict:
+    """Return what was measured on this machine under this LESSON_HOME: once, so that all notebooks agree.
 
     Returns:
-        {"device", "torch", "threads", "float32_flops", "bfloat16_flops", "precision", "why"}.
+        {"device", "float32_flops_per_second", "bfloat16_flops_per_second", "precision", "why"}.
     """
-    device, path = find_device(), settings.home / "machine.json"
+    device = find_device()
     same = {"device": str(device), "torch": torch.__version__, "threads": torch.get_num_threads()}
-    known = read_json(path) or {}
-    if not same.items() <= known.items():
-        speeds = {name: matmul_flops("cpu", getattr(torch, name)) for name in ("float32", "bfloat16")}
-        precision, why = choose_precision(device, **speeds)
-        known = same | {f"{name}_flops": speed for name, speed in speeds.items()} | {"precision": precision, "why": why}
-        write_json(path, known)
-    return known
+
+    def measure() -> dict:
+        float32, bfloat16 = measure_cpu()
+        precision, why = choose_precision(device, float32, bfloat16)
+        speeds = {"float32_flops_per_second": float32, "bfloat16_flops_per_second": bfloat16}
+        return {"device": str(device)} | speeds | {"precision": precision, "why": why}
+
+    return cached_json(settings.home / "machine", same, measure)
 
 
-def untrained_model(settings: Settings, device: str = "meta"):
-    """Return the model's architecture with random weights; on "meta" it has shapes but takes no memory.
-
-    Raises:
-        LessonError: it has 3 billion parameters or more.
-    """
-    config = AutoConfig.from_pretrained(settings.model, revision=settings.model_revision, num_labels=2)
-    options = {"dtype": torch.float32, "attn_implementation": attention(settings.batch_size)}
-    with torch.device("meta"):
-        model = AutoModelForSequenceClassification.from_config(config, **options)
-    if model.num_parameters() >= MOST_PARAMETERS:
-        raise too_large(settings, model.num_parameters())
-    return model if device == "meta" else AutoModelForSequenceClassification.from_config(config, **options).to(device)
+def choose_recipe(settings: Settings) -> Recipe:
+    """Return the settings' recipe with the precision and the attention program that are the fastest on this machine."""
+    precision, batch_size = measure_machine(settings)["precision"], settings.recipe.batch_size
+    return replace(settings.recipe, precision=precision, attention=models.attention(batch_size))
 
 
-def training_work(settings: Settings) -> dict:
-    """Return how much notebook 04 has to compute.
+def count_work(settings: Settings, lengths: list[int]) -> dict:
+    """Return how much a training has to compute.
+
+    Args:
+        lengths: tokens in each row of the training set.
 
     Returns:
         {"rows", "epochs", "steps" (optimizer steps), "tokens" (mean a row), "parameters" (all of them),
@@ -129,71 +143,90 @@ def training_work(settings: Settings) -> dict:
         Training costs about 6 operations a token and multiplied parameter: 2 forward, 4 backward
         (Kaplan et al., Scaling Laws for Neural Language Models, 2020, section 2.1).
     """
-    train, tokenizer = data.prepare(settings)["train"], tokenization.load_tokenizer(settings)
-    sample = train.shuffle(seed=settings.seed).select(range(min(1000, len(train))))
-    ids = tokenizer(sample["sentence"][:], truncation=True, max_length=settings.max_length)["input_ids"]
-    tokens = sum(map(len, ids)) / len(ids)
-    model = untrained_model(settings)
+    recipe, model = settings.recipe, models.untrained_model(settings)
     multiplied = model.num_parameters(exclude_embeddings=True)
     return {
-        "rows": len(train),
-        "epochs": settings.epochs,
-        "steps": settings.epochs * math.ceil(len(train) / settings.batch_size),
-        "tokens": tokens,
+        "rows": len(lengths),
+        "epochs": recipe.epochs,
+        "steps": recipe.epochs * math.ceil(len(lengths) / recipe.batch_size),
+        "tokens": statistics.fmean(lengths),
         "parameters": model.num_parameters(),
         "multiplied": multiplied,
-        "flops": 6 * multiplied * tokens * len(train) * settings.epochs,
+        "flops": 6 * multiplied * sum(lengths) * recipe.epochs,
     }
 
 
-def step_seconds(settings: Settings, precision: str, tokens: int, seconds: float = 2.0, parts: int = 1) -> float:
-    """Return the time of one training step of the untrained model on a batch of random ids `tokens` long.
+def step_seconds(settings: Settings, recipe: Recipe, tokens: int, classes: int = 2, seconds: float = 2.0) -> float:
+    """Return the time of one training step of the untrained model on a batch of random ids, each row `tokens` long.
 
-    Where the GPU's memory is too small for a batch, the time of its parts, as the Trainer of notebook 04 computes it.
+    Where a GPU's memory is too small for a batch, it is computed in halves, as notebook 04's Trainer does.
 
     Raises:
-        LessonError: the memory is too small for a single sentence.
+        LessonError: the memory is too small for a single row.
     """
-    kind, rows = find_device().kind, math.ceil(settings.batch_size / parts)
-    model = untrained_model(settings, kind).train()
+    kind = find_device().kind
+    model = models.untrained_model(settings, classes, kind).train()
+    model.set_attn_implementation(recipe.attention)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
-    ids = torch.randint(5, model.config.vocab_size, (rows, max(tokens, 2)), device=kind)
-    labels = torch.arange(rows, device=kind) % 2
-    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[precision]
+    ids = torch.randint(5, model.config.vocab_size, (recipe.batch_size, max(tokens, 2)), device=kind)
+    labels = torch.arange(recipe.batch_size, device=kind) % classes
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[recipe.precision]
+    parts = 1
 
     def step():
-        with torch.autocast(kind, dtype, enabled=precision != "fp32"):
-            loss = model(input_ids=ids, attention_mask=torch.ones_like(ids), labels=labels).loss
-        loss.backward()
+        for part, answers in zip(ids.chunk(parts), labels.chunk(parts), strict=True):
+            with torch.autocast(kind, dtype, enabled=recipe.precision != "fp32"):
+                loss = model(input_ids=part, attention_mask=torch.ones_like(part), labels=answers).loss
+            loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)  # as the Trainer does
         optimizer.step()
         optimizer.zero_grad()
 
-    try:
-        return parts * median_seconds(step, seconds)
-    except torch.OutOfMemoryError as error:
-        if rows == 1:
-            raise too_little_memory(model, parts) from error
-    model.to("meta")  # gives its memory back
-    torch.cuda.empty_cache()
-    return step_seconds(settings, precision, tokens, seconds, 2 * parts)
+    while parts <= recipe.batch_size:
+        try:
+            return median_seconds(step, seconds)
+        except torch.OutOfMemoryError:
+            parts *= 2
+        optimizer.zero_grad()
+        torch.cuda.empty_cache()
+    raise LessonError(
+        f"The GPU's memory is too small for this model ({model.num_parameters():,} parameters), even with one sentence "
+        "at a time. End other programs that use the GPU, or choose a smaller model (LESSON_MODEL).",
+        "out-of-memory",
+    )
 
 
-def predict(settings: Settings) -> dict:
+def predict_seconds(settings: Settings, lengths: list[int], classes: int = 2) -> dict:
     """Predict how long notebook 04 trains here: its steps, each as long as a trial step of the same size.
 
+    Args:
+        lengths: tokens in each row of the training set.
+        classes: labels that the model tells apart.
+
     Returns:
-        {"work": see `training_work`, "step_seconds", "predicted_train_seconds", "flops_per_second"}; kept in
-        LESSON_HOME/<edition>/prediction.json, and reused while settings and machine are the same.
+        {"step_seconds", "predicted_train_seconds", "flops_per_second", "busy" (share of the processors that other
+        programs took meanwhile, 0 to 1)}; kept in LESSON_HOME/<edition>/prediction, and reused while settings and
+        machine are the same, unless the machine was busy when it was made.
     """
-    here, path = machine(settings), settings.home / "prediction.json"
-    identity = settings.identity("model") | {"machine": here["device"], "precision": here["precision"]}
-    known = read_json(path)
-    if not known or known["identity"] != identity:
-        work = training_work(settings)
-        step = step_seconds(settings, here["precision"], round(work["tokens"]))
-        known = {"identity": identity, "work": work, "step_seconds": step}
-        known["predicted_train_seconds"] = step * work["steps"]
-        known["flops_per_second"] = work["flops"] / known["predicted_train_seconds"]
-        write_json(path, known)
-    return known
+    recipe, work = choose_recipe(settings), count_work(settings, lengths)
+
+    def measure() -> dict:
+        busy = threads.busy()
+        step = step_seconds(settings, recipe, round(work["tokens"]), classes)
+        total = step * work["steps"]
+        return {
+            "step_seconds": step,
+            "predicted_train_seconds": total,
+            "flops_per_second": work["flops"] / total,
+            "busy": busy,
+        }
+
+    same = settings.fingerprint("model") | {"device": str(find_device()), "precision": recipe.precision}
+    return cached_json(settings.home / "prediction", same, measure, lambda known: known["busy"] < BUSY)
+
+
+def describe_load(busy: float) -> str:
+    """Return in a sentence what other programs on this machine mean for a prediction."""
+    if busy < BUSY:
+        return "The machine is quiet: nothing else takes much of its time."
+    return f"Other programs take {busy:.0%} of this machine: all will be slower than on a quiet one, and less certain."

@@ -1,11 +1,14 @@
 """The figures: data in, one matplotlib figure out. Each can be read without colour, and says in words what it shows."""
 
+import math
+
 import matplotlib.figure
 import matplotlib.pyplot as plt
 import numpy as np
 
 COLOURS = ("#122f52", "#d4761c", "#6a6a6a", "#1f5a3c")  # told apart by lightness too (tests/test_plots.py)
 HATCHES = ("", "//", "..", "xx")
+DASHES, MARKERS = ("-", "--", ":", "-."), "os^d"  # from the fifth series on, colours come with other dashes
 
 
 class Figure(matplotlib.figure.Figure):
@@ -62,10 +65,12 @@ def histogram(groups: dict[str, list[float]], title: str, xlabel: str, ylabel: s
     """Return a figure with the distribution of each group as a stepped outline, over the same bins."""
     figure, ax = axes(title, xlabel, ylabel)
     top = max(max(values) for values in groups.values())
-    edges = np.arange(0.5, top + 1.5, -(-int(top) // 60))  # whole numbers, at most 60 bins
-    for (name, values), colour, style in zip(groups.items(), COLOURS, ("-", "--", ":", "-."), strict=False):
+    width = max(1, math.ceil(top / 60))  # whole numbers, at most 60 bins
+    edges = np.arange(0.5, top + width + 0.5, width)
+    for number, (name, values) in enumerate(groups.items()):
+        look = {"color": COLOURS[number % 4], "linestyle": DASHES[(number + number // 4) % 4]}
         weights = np.full(len(values), 1 / len(values))
-        ax.hist(values, edges, weights=weights, histtype="step", color=colour, linestyle=style, linewidth=2, label=name)
+        ax.hist(values, edges, weights=weights, histtype="step", linewidth=2, label=name, **look)
     ax.legend(frameon=False)
     quarters = {name: np.percentile(values, (25, 50, 75, 100)) for name, values in groups.items()}
     parts = (f"{name}: half of them from {a:.3g} to {c:.3g}, the middle one {b:.3g}, the largest {d:.3g}"
@@ -74,14 +79,14 @@ def histogram(groups: dict[str, list[float]], title: str, xlabel: str, ylabel: s
 
 
 def training_curves(history: list[dict], best_epoch: int):
-    """Return a figure from a Trainer's log_history: the loss on both sets, and the development accuracy."""
+    """Return a figure from a Trainer's log_history: the loss on both sets, and the validation accuracy."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.2), FigureClass=Figure, layout="constrained")
     train = [(entry["epoch"], entry["loss"]) for entry in history if "loss" in entry]
     checks = [entry for entry in history if "eval_accuracy" in entry]
     epochs = [entry["epoch"] for entry in checks]
     left.plot(*zip(*train, strict=True), color=COLOURS[0], label="training rows")
-    left.plot(epochs, [e["eval_loss"] for e in checks], "s--", color=COLOURS[1], label="development rows")
-    right.plot(epochs, [e["eval_accuracy"] for e in checks], "s--", color=COLOURS[1], label="development rows")
+    left.plot(epochs, [e["eval_loss"] for e in checks], "s--", color=COLOURS[1], label="validation rows")
+    right.plot(epochs, [e["eval_accuracy"] for e in checks], "s--", color=COLOURS[1], label="validation rows")
     kept = checks[best_epoch - 1]
     right.annotate("kept", (kept["epoch"], kept["eval_accuracy"]), (0, 8), textcoords="offset points", ha="center")
     for ax, name in ((left, "loss (lower is better)"), (right, "accuracy (higher is better)")):
@@ -93,7 +98,7 @@ def training_curves(history: list[dict], best_epoch: int):
     parts = [f"left, loss on training rows, from {train[0][1]:.3f} to {train[-1][1]:.3f}"]
     for name, key in (("left, loss", "eval_loss"), ("right, accuracy", "eval_accuracy")):
         scores = (f"{entry[key]:.3f} after epoch {entry['epoch']:.3g}" for entry in checks)
-        parts.append(f"{name} on development rows, {', '.join(scores)}")
+        parts.append(f"{name} on validation rows, {', '.join(scores)}")
     parts.append(f"epoch {best_epoch} kept")
     return figure.describe("How training went", "Two line charts over the epochs", parts)
 
@@ -101,8 +106,9 @@ def training_curves(history: list[dict], best_epoch: int):
 def lines(series: dict[str, list[float]], title: str, xlabel: str, ylabel: str):
     """Return a figure with one line a name over 1, 2, 3, ..., told apart by marker and dash."""
     figure, ax = axes(title, xlabel, ylabel)
-    for (name, values), colour, style in zip(series.items(), COLOURS, ("o-", "s--", "^:", "d-."), strict=False):
-        ax.plot(range(1, len(values) + 1), values, style, color=colour, label=name)
+    for number, (name, values) in enumerate(series.items()):
+        look = {"color": COLOURS[number % 4], "linestyle": DASHES[(number + number // 4) % 4]}
+        ax.plot(range(1, len(values) + 1), values, marker=MARKERS[number % 4], label=name, **look)
     ax.set_xticks(range(1, max(map(len, series.values())) + 1))
     ax.margins(0.08, 0.15)
     ax.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
@@ -128,7 +134,8 @@ def intervals(table: dict[str, tuple], title: str, xlabel: str = "accuracy"):
 
 def confusion(matrix: np.ndarray, names: list[str]):
     """Return a figure of a confusion matrix, shape (classes, classes): rows are the truth, columns the answer."""
-    figure, ax = axes("True labels and answers", "the model's answer", "the true label", (4.4, 3.6))
+    side = max(3.6, 0.5 * len(names))
+    figure, ax = axes("True labels and answers", "the model's answer", "the true label", (side + 0.8, side))
     ax.imshow(matrix, cmap="Blues", vmin=0)
     parts = []
     for row, line in enumerate(matrix):
@@ -136,14 +143,14 @@ def confusion(matrix: np.ndarray, names: list[str]):
         parts.append(f"truly {names[row]}, answered {counts}")
         for column, count in enumerate(line):
             colour = "white" if count > 0.72 * matrix.max() else "black"  # where both contrast equally
-            ax.text(column, row, f"{count:,}", ha="center", va="center", color=colour, fontsize=13)
-    ax.set_xticks(range(len(names)), names)
+            ax.text(column, row, f"{count:,}", ha="center", va="center", color=colour, fontsize=13 if len(names) < 8 else 8)
+    ax.set_xticks(range(len(names)), names, rotation=0 if len(names) < 4 else 90)
     ax.set_yticks(range(len(names)), names)
     return figure.describe(ax.get_title("left"), "Table of counts", parts)
 
 
 def reliability(table: list[dict], classes: int = 2):
-    """Return a figure of `evaluation.calibration`'s table: how sure against how often right."""
+    """Return a figure of `evaluation.calibration_table`: how sure against how often right."""
     figure, ax = axes(
         "Is it right as often as it is sure?", "how sure the model is (mean of a bin)", "share right", (5, 3.8)
     )

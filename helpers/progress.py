@@ -4,7 +4,8 @@ import datetime
 from dataclasses import dataclass
 from pathlib import Path
 
-from helpers.files import LessonError, lock, read_json, show_path, write_json
+from helpers.durable.errors import LessonError
+from helpers.durable.files import lock, read_json, show_path, write_json
 
 NAME = "progress.json"
 NOTEBOOKS = {

@@ -1,7 +1,7 @@
 """The settings of a run: which edition, which model and data, where everything is written.
 
-Each notebook calls `read` with the values of its form; the environment variables LESSON_... win over the form, so
-that scripts and classrooms can steer without editing a notebook.
+Each notebook hands in the values of its form; the environment variables LESSON_... win over the form, so that scripts
+and classrooms can steer without editing a notebook. Nothing is printed here.
 """
 
 import difflib
@@ -9,13 +9,14 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from helpers import colab, hub
-from helpers.files import ROOT, LessonError, digest, readable_path, show_path
-from helpers.hub import locate
+from helpers.durable import drive
+from helpers.durable.errors import LessonError
+from helpers.durable.files import clone_root, fingerprint_folder, readable_path, show_path
+from helpers.durable.hub import resolve_source
+from helpers.recipe import Recipe
 
-POCKET = Path(__file__).resolve().parent / "pocket"
-SHIPPED = {str(POCKET / "model"): "pocket-distilbert", str(POCKET / "data"): "pocket reviews"}
-MAX_LENGTH = 128  # tokens; longer sentences are cut
+SHIPPED = Path(__file__).resolve().parent / "pocket"  # the pocket edition's model and data
+SHIPPED_NAMES = {str(SHIPPED / "model"): "pocket-distilbert", str(SHIPPED / "data"): "pocket reviews"}
 EDITIONS = {
     "full": {
         "dataset": "stanfordnlp/sst2@8d51e7e4887a4caaa95b3fbebbf53c0490b58bbb",
@@ -23,7 +24,7 @@ EDITIONS = {
         "epochs": 2,
         "batch_size": 128,
     },
-    "pocket": {"dataset": str(POCKET / "data"), "model": str(POCKET / "model"), "epochs": 2, "batch_size": 32},
+    "pocket": {"dataset": str(SHIPPED / "data"), "model": str(SHIPPED / "model"), "epochs": 2, "batch_size": 32},
 }
 NAMES = ("edition", "home", "keep_on_drive", "model", "dataset", "train_rows", "epochs", "seed")
 
@@ -40,26 +41,35 @@ class Settings:
     dataset: str  # Hub id or local folder
     dataset_revision: str | None
     train_rows: int | None  # rows to train on; None: all
-    epochs: int
-    seed: int
-    learning_rate: float
-    batch_size: int  # sentences per optimizer step, over all processes
-    weight_decay: float = 0.01
-    warmup: float = 0.1  # share of the steps in which the learning rate rises
-    max_length: int = MAX_LENGTH
-    dataset_digest: str | None = None  # of a local folder, so that a changed file is noticed
-    model_digest: str | None = None
+    recipe: Recipe  # the hyperparameters; `gpu.choose_recipe` adds this machine's precision and attention
+    dataset_fingerprint: str | None = None  # of a local folder, so that a changed file is noticed
+    model_fingerprint: str | None = None
 
-    def identity(self, stage: str) -> dict:
+    def fingerprint(self, stage: str) -> dict:
         """Return what the files of a stage ("data", "tokenized" or "model") depend on.
 
         Raises KeyError for another stage.
         """
-        data = ("dataset_name", "dataset_revision", "dataset_digest", "train_rows", "seed")
-        tokenized = (*data, "model_name", "model_revision", "model_digest", "max_length")
-        model = (*tokenized, "epochs", "learning_rate", "batch_size", "weight_decay", "warmup")
-        names = {"data": data, "tokenized": tokenized, "model": model}[stage]
-        return {"stage": stage} | {name: getattr(self, name) for name in names}
+        data = {
+            "dataset": self.dataset_name,
+            "dataset_revision": self.dataset_revision,
+            "dataset_fingerprint": self.dataset_fingerprint,
+            "train_rows": self.train_rows,
+            "seed": self.seed,
+        }
+        tokenized = data | {
+            "model": self.model_name,
+            "model_revision": self.model_revision,
+            "model_fingerprint": self.model_fingerprint,
+            "max_length": self.recipe.max_length,
+        }
+        recipe = {n: getattr(self.recipe, n) for n in ("epochs", "learning_rate", "batch_size", "weight_decay", "warmup")}
+        return {"stage": stage} | {"data": data, "tokenized": tokenized, "model": tokenized | recipe}[stage]
+
+    @property
+    def seed(self) -> int:
+        """The seed of every random choice: of the split, and of the training."""
+        return self.recipe.seed
 
     @property
     def model_name(self) -> str:
@@ -75,16 +85,17 @@ class Settings:
     def cache(self) -> str | None:
         """Where `load_dataset` keeps its copy of a local folder; None (its own place) for a Hub id.
 
-        The folder's digest is part of the path, because `load_dataset` does not notice when a local file changes.
+        The folder's fingerprint is part of the path, because `load_dataset` does not notice when a local file changes.
         """
-        return str(self.home / "cache" / self.dataset_digest) if self.dataset_digest else None
+        return str(self.home / "cache" / self.dataset_fingerprint) if self.dataset_fingerprint else None
 
     def __str__(self) -> str:
         rows = "all rows" if self.train_rows is None else f"{self.train_rows:,} rows"
+        epochs = f"{self.recipe.epochs} epoch{'s' * (self.recipe.epochs > 1)}"
         return (
             f"Edition: {self.edition} ({self.why})\n"
             f"  model    {self.model_name}\n"
-            f"  data     {self.dataset_name}, {rows}, {self.epochs} epoch{'s' * (self.epochs > 1)}, seed {self.seed}\n"
+            f"  data     {self.dataset_name}, {rows}, {epochs}, seed {self.seed}\n"
             f"  results  {show_path(self.home)}\n"
             "To change it: set edition in the cell above (or LESSON_EDITION) to auto, pocket or full, and run again."
         )
@@ -92,92 +103,98 @@ class Settings:
 
 def short_name(source: str) -> str:
     """Return what is shipped by its own name, another folder by the last part of its path, and a Hub id as it is."""
-    return SHIPPED.get(source) or (Path(source).name if Path(source).is_absolute() else source)
+    return SHIPPED_NAMES.get(source) or (Path(source).name if Path(source).is_absolute() else source)
 
 
 def read(environ=None, **form) -> Settings:
     """Return the settings from a notebook's form, overridden by LESSON_... environment variables.
 
-    An empty string, 0 or None in the form means "the default".
+    An empty string or None in the form means "the default", and so does 0, except for the seed.
 
     Raises:
         LessonError: an unknown setting, or a value that is not valid; the message lists the valid ones.
     """
     environ = os.environ if environ is None else environ
-    for name in [n for n in environ if n.startswith("LESSON_")] + list(form):
+    check_names([name for name in environ if name.startswith("LESSON_")] + list(form))
+    asked = {name: environ.get(f"LESSON_{name.upper()}") or form.get(name) for name in NAMES}
+    edition, why = choose_edition(str(asked["edition"] or "auto"))
+    defaults = EDITIONS[edition]
+    # A built-in source is pinned; one that the user names may carry its own pin, as ORG/NAME@COMMIT.
+    bases = [Path.cwd()] + [root for root in [clone_root()] if root]
+    model, model_revision = resolve_source("model", str(asked["model"] or defaults["model"]), bases)
+    if model_revision is None and not Path(model, "config.json").is_file():
+        raise LessonError(
+            f"The folder {show_path(Path(model))} is no model: it has no config.json. Give the folder that "
+            "save_pretrained wrote, or leave LESSON_MODEL out.",
+            "no-model",
+        )
+    dataset, dataset_revision = resolve_source("dataset", str(asked["dataset"] or defaults["dataset"]), bases)
+    # Batch and learning rate were chosen by measuring speed and accuracy together (benchmarks/README.md). Few rows need
+    # small batches, or there are too few steps; a smaller batch needs smaller steps (with the square root); and the
+    # smaller a model, the larger the steps that it stands: the shipped one has 1/18 of DistilBERT's weights.
+    batch_size = defaults["batch_size"]
+    shipped = Path(model).is_relative_to(SHIPPED)
+    recipe = Recipe(
+        epochs=whole_number("epochs", asked["epochs"] or None, defaults["epochs"], 1, 100),
+        batch_size=batch_size,
+        learning_rate=3e-4 if shipped else 1e-4 * (batch_size / 128) ** 0.5,
+        warmup=0.1,
+        weight_decay=0.01,
+        padding="grouped",
+        seed=whole_number("seed", asked["seed"], 42, 0, 2**31 - 1),
+    )
+    return Settings(
+        edition,
+        why,
+        choose_home(asked["home"] or "", is_yes("keep_on_drive", asked["keep_on_drive"])) / edition,
+        model,
+        model_revision,
+        dataset,
+        dataset_revision,
+        train_rows=whole_number("train_rows", asked["train_rows"] or None, None, 16, 10**9),
+        recipe=recipe,
+        dataset_fingerprint=fingerprint_folder(dataset) if dataset_revision is None else None,
+        model_fingerprint=fingerprint_folder(model) if model_revision is None else None,
+    )
+
+
+def check_names(names: list[str]) -> None:
+    """Make sure that every setting asked for exists, so that a misspelt one is not silently without effect.
+
+    Raises:
+        LessonError: one does not.
+    """
+    for name in names:
         plain = name.removeprefix("LESSON_").lower()
         if plain not in NAMES:
             near = difflib.get_close_matches(plain, NAMES, n=1)
             valid = ", ".join(f"LESSON_{n.upper()}" for n in NAMES)
             hint = f" Did you mean LESSON_{near[0].upper()}?" if near else ""
-            raise LessonError(f"There is no setting {name}.{hint} The settings are {valid}.")
-    asked = {name: environ.get(f"LESSON_{name.upper()}") or form.get(name) or None for name in NAMES}
-    edition, why = choose_edition(str(asked["edition"] or "auto"))
-    defaults = EDITIONS[edition]
-    # A built-in source is pinned; one that the user names may carry its own pin, as ORG/NAME@COMMIT.
-    model, model_revision = locate("model", str(asked["model"] or defaults["model"]))
-    if model_revision is None and not Path(model, "config.json").is_file():
-        raise LessonError(
-            f"The folder {show_path(Path(model))} is no model: it has no config.json. Give the folder that "
-            "save_pretrained wrote, or leave LESSON_MODEL out."
-        )
-    dataset, dataset_revision = locate("dataset", str(asked["dataset"] or defaults["dataset"]))
-    # In the clone of the course, or in the current folder when only the package is installed.
-    home = (ROOT if (ROOT / "notebooks").is_dir() else Path.cwd()) / "lesson_home"
-    if asked["home"]:
-        home = readable_path("LESSON_HOME", str(asked["home"]))
-    if str(asked["keep_on_drive"]).lower() not in ("none", "false", "0"):
-        home = colab.on_drive(str(asked["home"] or "lesson_home"))
-    # Batch and learning rate were chosen by measuring speed and accuracy together (benchmarks/README.md). Few rows need
-    # small batches, or there are too few steps; a smaller batch needs smaller steps (with the square root); and the
-    # smaller a model, the larger the steps that it stands: the shipped one has 1/18 of DistilBERT's weights.
-    batch_size = defaults["batch_size"]
-    learning_rate = 3e-4 if Path(model).is_relative_to(POCKET) else 1e-4 * (batch_size / 128) ** 0.5
-    return Settings(
-        edition, why, home / edition, model, model_revision, dataset, dataset_revision,
-        train_rows=whole_number("train_rows", asked["train_rows"], None, 16, 10**9),
-        epochs=whole_number("epochs", asked["epochs"], defaults["epochs"], 1, 100),
-        seed=whole_number("seed", asked["seed"], 42, 1, 2**31 - 1),
-        learning_rate=learning_rate,
-        batch_size=batch_size,
-        dataset_digest=digest(dataset) if dataset_revision is None else None,
-        model_digest=digest(model) if model_revision is None else None,
-    )  # fmt: skip
+            raise LessonError(f"There is no setting {name}.{hint} The settings are {valid}.", "no-such-setting")
 
 
-def start(**form) -> Settings:
-    """Begin a run: read its settings, print them, and leave progress bars only where there is waiting to do.
-
-    Raises:
-        LessonError: a setting will not do, or the model that it names is not one for this course.
-    """
-    import datasets
-    import huggingface_hub.utils
-    import transformers
-
-    from helpers import pretrained
-
-    hub.patient()
-    settings = read(**form)
-    if settings.home.is_relative_to(colab.DRIVE):
-        colab.mount_drive()
-    if int(os.environ.get("RANK", 0)) == 0:  # of several processes under `accelerate launch`, the first one
-        print(settings, flush=True)
-    datasets.disable_progress_bars()
-    transformers.utils.logging.disable_progress_bar()
-    if settings.edition == "pocket":  # nothing is downloaded
-        huggingface_hub.utils.disable_progress_bars()
-    if f"{settings.model}@{settings.model_revision}" != EDITIONS["full"]["model"] and settings.model not in SHIPPED:
-        pretrained.check(settings)
-    return settings
+def choose_home(asked: str, on_drive: bool) -> Path:
+    """Return LESSON_HOME: what was asked for, or lesson_home in the clone (else on Kaggle's disk, else here)."""
+    if on_drive:
+        return drive.on_drive(asked or "lesson_home")
+    if asked:
+        return readable_path("LESSON_HOME", asked)
+    base = clone_root() or (drive.KAGGLE if drive.in_kaggle() else Path.cwd())
+    return base / "lesson_home"
 
 
 def choose_edition(asked: str) -> tuple[str, str]:
-    """Return the edition that runs and why. "auto" is "full" where a CUDA GPU is present, else "pocket"."""
+    """Return the edition that runs and why.
+
+    "auto" is "full" where a CUDA GPU is present, else "pocket". In Colab it is always "full": there each notebook has
+    a machine of its own, some with a GPU and some without, and all of them must tell of the same data.
+    """
     if asked in EDITIONS:
         return asked, "you asked for it"
     if asked != "auto":
-        raise LessonError(f"There is no edition {asked!r}. Choose auto, pocket or full.")
+        raise LessonError(f"There is no edition {asked!r}. Choose auto, pocket or full.", "no-such-edition")
+    if drive.in_colab():
+        return "full", "in Colab all notebooks use the real data"
     import torch
 
     if torch.cuda.is_available():
@@ -185,9 +202,22 @@ def choose_edition(asked: str) -> tuple[str, str]:
     return "pocket", "no CUDA GPU was found, so the small one runs, which needs no network"
 
 
+def is_yes(name: str, value) -> bool:
+    """Return a yes or no as a bool; None and the empty string mean no.
+
+    Raises:
+        LessonError: it is neither.
+    """
+    words = {"yes": True, "true": True, "on": True, "1": True, "no": False, "false": False, "off": False, "0": False}
+    text = str(value or "no").strip().lower()
+    if text not in words:
+        raise LessonError(f"{name} = {value!r} will not do. Give yes or no, or leave it out.", "no-yes-or-no")
+    return words[text]
+
+
 def whole_number(name: str, value, default, low: int, high: int):
-    """Return value as an int between low and high, or the default when it is None."""
-    if value is None:
+    """Return value as an int between low and high, or the default when it is None or empty."""
+    if value is None or value == "":
         return default
     try:
         number = int(str(value).replace("_", ""))
@@ -195,6 +225,7 @@ def whole_number(name: str, value, default, low: int, high: int):
         number = low - 1
     if not low <= number <= high:
         raise LessonError(
-            f"{name} = {value!r} will not do. Give a whole number from {low:,} to {high:,}, or leave it out."
+            f"{name} = {value!r} will not do. Give a whole number from {low:,} to {high:,}, or leave it out.",
+            "no-number",
         )
     return number

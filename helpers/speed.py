@@ -1,8 +1,9 @@
 """Notebook 06: ways to train, and a stopwatch that tells how fast each of them is."""
 
+import itertools
 import statistics
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,48 +19,21 @@ from transformers import (
     set_seed,
 )
 
-from helpers import gpu, tokenization, training
-from helpers.files import LessonError
+from helpers import gpu, models, tokenization, training
+from helpers.durable.errors import LessonError
+from helpers.recipe import Recipe
 from helpers.settings import Settings
 
 GOLDEN = (5**0.5 - 1) / 2
-PADDINGS = ("fixed", "batch", "grouped")
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """A way to train. The defaults are the recipe that this course grew from: everything padded to one length."""
-
-    batch_size: int = 16  # sentences a step
-    padding: str = "fixed"  # to max_length; "batch": to a batch's longest row; "grouped": so, and alike in length
-    precision: str = "fp32"  # or "fp16", "bf16"
-    attention: str = "sdpa"  # transformers' default; or "eager"
-    learning_rate: float = 2e-5
-    warmup: float = 0.0
-    weight_decay: float = 0.0
-
-    def __post_init__(self):
-        if self.padding not in PADDINGS:
-            raise LessonError(f"There is no padding {self.padding!r}. Choose one of: {', '.join(PADDINGS)}.")
-
-
 ORIGINAL = Recipe()
 DYNAMIC = Recipe(padding="batch")  # what most courses do
 
 
-def ours(settings: Settings, precision: str) -> Recipe:
-    """Return what notebook 04 does under these settings, on a machine with this precision."""
-    return Recipe(
-        settings.batch_size, "grouped", precision, gpu.attention(settings.batch_size),
-        settings.learning_rate, settings.warmup, settings.weight_decay,
-    )  # fmt: skip
-
-
-def padded(dataset: Dataset, tokenizer: PreTrainedTokenizerBase, recipe: Recipe, settings: Settings) -> Dataset:
+def pad_to_max_length(dataset: Dataset, tokenizer: PreTrainedTokenizerBase, recipe: Recipe) -> Dataset:
     """Return the tokenized rows as the recipe wants them: all padded to max_length where its padding is "fixed"."""
     if recipe.padding != "fixed":
         return dataset
-    fill = {"padding": "max_length", "max_length": settings.max_length}
+    fill = {"padding": "max_length", "max_length": recipe.max_length}
     return dataset.map(lambda rows: dict(tokenizer.pad(rows, **fill)), batched=True, keep_in_memory=True)
 
 
@@ -70,7 +44,7 @@ def row_order(lengths: list[int], recipe: Recipe, seed: int) -> list[int]:
     return torch.randperm(len(lengths), generator=torch.Generator().manual_seed(seed)).tolist()
 
 
-def spread(order: list[int], lengths: list[int], batch_size: int) -> list[int]:
+def representative_order(order: list[int], lengths: list[int], batch_size: int) -> list[int]:
     """Return the same batches in an order in which every stretch of them is a fair sample of all lengths.
 
     A few seconds of length-grouped batches could else be all long, or all short. The batches are sorted by their
@@ -138,16 +112,13 @@ class Stopwatch(TrainerCallback):
         }
 
 
-def arguments(settings: Settings, recipe: Recipe, folder: Path) -> TrainingArguments:
-    """Return notebook 04's TrainingArguments with the recipe's values, and nothing beside the training steps."""
-    values = {name: getattr(recipe, name) for name in ("batch_size", "learning_rate", "warmup", "weight_decay")}
-    made = training.arguments(replace(settings, epochs=1000, **values), folder, recipe.precision)
-    made.eval_strategy = made.save_strategy = made.logging_strategy = "no"
-    made.disable_tqdm = True
-    return made
+def timing_arguments(recipe: Recipe, folder: Path, epochs: int = 1000) -> TrainingArguments:
+    """Return the recipe's TrainingArguments, and nothing beside the training steps: no evaluation, saving or log."""
+    quiet = {name: "no" for name in ("eval_strategy", "save_strategy", "logging_strategy")}
+    return replace(recipe, epochs=epochs).arguments(folder, disable_tqdm=True, **quiet)
 
 
-def build(settings: Settings, recipe: Recipe, dataset: Dataset, watch: Stopwatch, most_rows: int = 8192) -> Trainer:
+def make_timed_trainer(settings: Settings, recipe: Recipe, dataset: Dataset, watch: Stopwatch, most_rows: int = 8192) -> Trainer:
     """Return a Trainer that trains by the recipe until the stopwatch ends it.
 
     Batches are cut from all rows of the tokenized data set, as in real training; a fair sample of at most `most_rows`
@@ -159,14 +130,16 @@ def build(settings: Settings, recipe: Recipe, dataset: Dataset, watch: Stopwatch
     """
     size, lengths = recipe.batch_size, tokenization.lengths(dataset)
     if len(dataset) < size:
-        raise LessonError(f"{len(dataset)} rows do not fill a batch of {size}. Take more rows.")
-    order = spread(row_order(lengths, recipe, settings.seed), lengths, size)[: max(1, most_rows // size) * size]
-    model = gpu.untrained_model(settings, gpu.find_device().kind)
+        raise LessonError(f"{len(dataset)} rows do not fill a batch of {size}. Take more rows.", "too-few-rows")
+    order = representative_order(row_order(lengths, recipe, settings.seed), lengths, size)
+    order = order[: max(1, most_rows // size) * size]
+    classes = dataset.features["label"].num_classes
+    model = models.untrained_model(settings, classes, gpu.find_device().kind)
     model.set_attn_implementation(recipe.attention)
     trainer = OrderedTrainer(
         model=model,
-        args=arguments(settings, recipe, settings.home / "speed"),
-        train_dataset=padded(dataset.select(order), watch.collator.tokenizer, recipe, settings),
+        args=timing_arguments(recipe, settings.home / "speed"),
+        train_dataset=pad_to_max_length(dataset.select(order), watch.collator.tokenizer, recipe),
         data_collator=watch,
         callbacks=[watch],
     )
@@ -174,25 +147,49 @@ def build(settings: Settings, recipe: Recipe, dataset: Dataset, watch: Stopwatch
     return trainer
 
 
-def measure(settings: Settings, recipe: Recipe, dataset: Dataset, tokenizer, seconds: float) -> dict:
+def measure_throughput(settings: Settings, recipe: Recipe, dataset: Dataset, tokenizer, seconds: float) -> dict:
     """Train by the recipe for about `seconds` on tokenized rows, not padded; return the stopwatch's result."""
     watch = Stopwatch(DataCollatorWithPadding(tokenizer), seconds)
-    build(settings, recipe, dataset, watch).train()
+    make_timed_trainer(settings, recipe, dataset, watch).train()
     return watch.result()
 
 
 def train(settings: Settings, recipe: Recipe, dataset: Dataset, tokenizer: PreTrainedTokenizerBase):
     """Return the pretrained model after one epoch of the recipe on tokenized rows."""
     set_seed(settings.seed)
-    args = arguments(settings, recipe, settings.home / "speed")
-    args.num_train_epochs = 1
     trainer = (training.LengthGroupedTrainer if recipe.padding == "grouped" else Trainer)(
-        model=training.load_model(settings, dataset.features["label"].names),
-        args=args,
-        train_dataset=padded(dataset, tokenizer, recipe, settings),
+        model=models.load_model(settings, dataset.features["label"].names),
+        args=timing_arguments(recipe, settings.home / "speed", epochs=1),
+        train_dataset=pad_to_max_length(dataset, tokenizer, recipe),
         data_collator=DataCollatorWithPadding(tokenizer),
     )
     trainer.model.set_attn_implementation(recipe.attention)
     trainer.remove_callback(PrinterCallback)
     trainer.train()
     return trainer.model
+
+
+def gains(recipes: dict, measured: dict[str, dict], peaks: dict[str, float]) -> list[str]:
+    """Return a sentence on what each recipe gains over the one before it, made from the numbers alone.
+
+    Args:
+        recipes: `Recipe`s; each differs from the one before in one field. measured: what `measure_throughput` returns.
+        peaks: FLOP/s of a large matrix multiplication in each recipe's precision.
+    """
+    said, names = [], list(recipes)
+    for before, name in itertools.pairwise(names):
+        old, new, was, now = recipes[before], recipes[name], measured[before], measured[name]
+        gain = now["samples_per_second"] / was["samples_per_second"]
+        text = f"{name}: {gain:.2f} times as fast" if abs(gain - 1) > 0.05 else f"{name}: no clear gain ({gain:.2f})"
+        if new.padding != old.padding:
+            each = [1 / (1 - result["padding_share"]) for result in (was, now)]
+            why = f"positions computed for one real token went from {each[0]:.2f} to {each[1]:.2f}"
+        elif new.batch_size != old.batch_size:
+            why = f"the fixed costs of a step are shared by {new.batch_size} sentences instead of {old.batch_size}"
+        elif new.precision != old.precision:
+            times = peaks[new.precision] / peaks[old.precision]
+            why = f"a large multiplication in {new.precision} is {times:.1f} times as fast as in {old.precision}"
+        else:
+            why = f"{new.attention} attention instead of {old.attention} computes the same in other pieces"
+        said.append(f"{text}. {why[0].upper()}{why[1:]}.")
+    return said

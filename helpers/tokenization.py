@@ -5,31 +5,21 @@ from pathlib import Path
 import numpy as np
 import torch
 from datasets import DatasetDict, load_from_disk
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
-from helpers import data
-from helpers.files import is_complete, lock, replace_folder, room_for
-from helpers.pretrained import check_tokenizer
+from helpers import data, models
+from helpers.durable import handoff
 from helpers.settings import Settings
 
-
-def load_tokenizer(settings: Settings) -> PreTrainedTokenizerBase:
-    """Return the tokenizer that belongs to the model.
-
-    Raises:
-        LessonError: it has no padding token, so that sentences of different length cannot share a batch, or no words.
-    """
-    tokenizer = AutoTokenizer.from_pretrained(settings.model, revision=settings.model_revision)
-    check_tokenizer(settings, tokenizer)
-    return tokenizer
+CHUNK = 50  # batches that are sorted by length together; transformers takes fewer where there are few rows
 
 
-def tokenize(splits: DatasetDict, tokenizer: PreTrainedTokenizerBase, settings: Settings) -> DatasetDict:
+def tokenize(splits: DatasetDict, tokenizer: PreTrainedTokenizerBase, max_length: int) -> DatasetDict:
     """Return the splits with input_ids and attention_mask, not padded, cut at max_length tokens; text removed."""
 
     def cut(rows):
-        return tokenizer(rows["sentence"], truncation=True, max_length=settings.max_length)
+        return tokenizer(rows["sentence"], truncation=True, max_length=max_length)
 
     spare = {name: [c for c in part.column_names if c != "label"] for name, part in splits.items()}
     return DatasetDict({name: part.map(cut, batched=True, remove_columns=spare[name]) for name, part in splits.items()})
@@ -38,9 +28,6 @@ def tokenize(splits: DatasetDict, tokenizer: PreTrainedTokenizerBase, settings: 
 def lengths(dataset) -> list[int]:
     """Return the number of tokens of each row of a tokenized data set."""
     return [len(ids) for ids in dataset["input_ids"]]
-
-
-CHUNK = 50  # batches that are sorted by length together; transformers takes fewer where there are few rows
 
 
 class LengthGroupedSampler(torch.utils.data.Sampler):
@@ -84,20 +71,24 @@ def padding_share(lengths: list[int], order: list[int], batch_size: int, fixed: 
     return float(1 - taken.sum() / computed)
 
 
-def keep(settings: Settings, tokenized: DatasetDict) -> Path:
+def save(settings: Settings, tokenized: DatasetDict) -> Path:
     """Leave the tokenized splits for the next notebooks, complete or not at all. Returns their folder."""
-    folder = settings.home / "tokenized"
-    with lock(folder), replace_folder(folder, settings.identity("tokenized")) as aside:
-        tokenized.save_to_disk(str(aside))
-    return folder
+    folder, fingerprint = settings.home / "tokenized", settings.fingerprint("tokenized")
+    return handoff.save(folder, fingerprint, lambda aside: tokenized.save_to_disk(str(aside)))
 
 
-def prepare(settings: Settings) -> tuple[DatasetDict, PreTrainedTokenizerBase]:
+def load_or_make(settings: Settings) -> tuple[DatasetDict, PreTrainedTokenizerBase]:
     """Return the tokenized splits that notebook 03 left (made when they are not there) and the tokenizer."""
-    folder, tokenizer = settings.home / "tokenized", load_tokenizer(settings)
-    splits = data.prepare(settings)
-    with lock(folder), room_for("the token ids", settings.home):
-        if not is_complete(folder, settings.identity("tokenized")):
-            print("Notebook 03 has left no token ids for these settings: tokenizing now.")
-            keep(settings, tokenize(splits, tokenizer, settings))
-        return load_from_disk(str(folder)), tokenizer
+    tokenizer = models.load_tokenizer(settings)
+
+    def make(folder: Path) -> None:
+        tokenize(data.load_or_make(settings), tokenizer, settings.recipe.max_length).save_to_disk(str(folder))
+
+    tokenized = handoff.load_or_make(
+        settings.home / "tokenized",
+        settings.fingerprint("tokenized"),
+        make,
+        load=lambda folder: load_from_disk(str(folder)),
+        told="The token ids are not ready yet for these settings: tokenizing now, as notebook 3 does.",
+    )
+    return tokenized, tokenizer

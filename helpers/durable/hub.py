@@ -14,8 +14,9 @@ import huggingface_hub
 from huggingface_hub import constants
 from huggingface_hub.errors import HTTPError, OfflineModeIsEnabled
 
-from helpers.errors import LONGEST, SOURCE, away, lost, refusal, replace_error, show
-from helpers.files import ROOT, LessonError, readable_path
+from helpers.durable.errors import LONGEST, SOURCE, away, lost, refusal, replace_error, show
+from helpers.durable.errors import LessonError
+from helpers.durable.files import readable_path
 
 WAITS = (1, 2, 4, 8, 15)  # seconds before each further try
 AT_ONCE = 5  # seconds after giving up in which there is one try more and no waiting
@@ -23,7 +24,7 @@ TIMEOUT, HURRY = 10, 3  # seconds without a sign of life; the second where a cop
 BUSY = {408: "slow", 429: "too many requests", 500: "error", 502: "error", 503: "busy", 504: "slow"}
 
 
-def patient() -> None:
+def install_retries() -> None:
     """Let the Hub's client wait and try again; let notebooks show what `explain` says. Called by `settings.start`.
 
     Also: downloads go over plain HTTP, whose cuts are seen, resumed and checked; and a repository that brings its own
@@ -135,7 +136,7 @@ def shorten(record: logging.LogRecord) -> bool:
     return True
 
 
-def locate(kind: str, source: str) -> tuple[str, str | None]:
+def resolve_source(kind: str, source: str, bases) -> tuple[str, str | None]:
     """Split "ORG/NAME@COMMIT" into id and commit; return a local folder as an absolute path and None.
 
     A Hub id without a commit is looked up, so that the run is pinned to what the Hub holds now.
@@ -143,7 +144,7 @@ def locate(kind: str, source: str) -> tuple[str, str | None]:
     Raises:
         LessonError: neither a folder nor a Hub id, or the Hub did not name a commit.
     """
-    for base in (Path.cwd(), ROOT):
+    for base in bases:
         folder = readable_path(f"LESSON_{kind.upper()}", source, base)
         if folder.is_dir():
             return str(folder), None

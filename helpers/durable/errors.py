@@ -5,10 +5,21 @@ import re
 
 from huggingface_hub.errors import HTTPError, OfflineModeIsEnabled
 
-from helpers.files import LessonError
+
+class LessonError(Exception):
+    """Something a student or teacher can mend. The message says what happened, why, and the next thing to try."""
+
+    def __init__(self, text: str, code: str = ""):
+        super().__init__(text)
+        self.code = code
+
+    def _render_traceback_(self):
+        """In a notebook IPython prints these lines instead of a long traceback (IPython's documented hook)."""
+        return [f"LessonError: {self}"]
+
 
 LONGEST = 90  # seconds; when the Hub asks for a longer wait than this, it is better to come back later
-POCKET = "The pocket edition (edition = pocket in the settings cell, or LESSON_EDITION=pocket) needs no network."
+OFFLINE_HINT = "The pocket edition (edition = pocket in the settings cell, or LESSON_EDITION=pocket) needs no network."
 SOURCE = re.compile(r"^/(api/)?(models/|datasets/)?(.+?)/(?:resolve|revision|tree|paths-info)/([^/]+)")
 
 
@@ -30,7 +41,7 @@ def lost(trouble: str, tries: int, wanted: int = 0) -> str:
     more += f", and asks us to come back in {wanted / 60:.0f} minutes" if wanted > LONGEST else ""
     return (
         f"{trouble}{more}. Nothing is lost or half done: when the network is back, run the same cell or command again. "
-        + POCKET
+        + OFFLINE_HINT
     )
 
 
@@ -59,7 +70,7 @@ def refusal(response) -> LessonError | None:
         )
         if "authorization" in response.request.headers:
             text += " The token in HF_TOKEN may also be out of date: unset it and try again."
-    return LessonError(f"{text} {POCKET}")
+    return LessonError(f"{text} {OFFLINE_HINT}")
 
 
 def explain(error: BaseException | None) -> LessonError | None:
@@ -81,7 +92,7 @@ def explain(error: BaseException | None) -> LessonError | None:
             )
     for link in chain:
         if isinstance(link, OfflineModeIsEnabled):
-            why = str(link) if str(link).endswith(POCKET) else lost("HF_HUB_OFFLINE is set and forbids the network", 0)
+            why = str(link) if str(link).endswith(OFFLINE_HINT) else lost("HF_HUB_OFFLINE is set and forbids the network", 0)
             return LessonError(f"What is needed is not in this machine's cache. {why}")
         if getattr(link, "response", None) is not None and refusal(link.response):
             return refusal(link.response)

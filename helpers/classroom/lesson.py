@@ -5,9 +5,9 @@ import os
 import time
 from pathlib import Path
 
-from helpers import settings as course
-from helpers.files import LessonError, read_json, write_text
-from helpers.settings import ROOT, Settings, show_path
+from helpers.durable.errors import LessonError
+from helpers.durable.files import clone_root, read_json, show_path, write_text
+from helpers.settings import Settings
 
 
 def notebooks() -> list[Path]:
@@ -16,18 +16,20 @@ def notebooks() -> list[Path]:
     Raises:
         LessonError: they are not beside the package (it was installed without them).
     """
-    found = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
-    if not found:
-        raise LessonError("The notebooks are not here. Clone the course's repository and run this command inside it.")
-    return found
+    root = clone_root()
+    if root is None:
+        raise LessonError(
+            "The notebooks are not here. Clone the course's repository and run this command inside it.", "no-clone"
+        )
+    return sorted((root / "notebooks").glob("[0-9]*.ipynb"))
 
 
 def solutions() -> list[Path]:
     """Return the notebooks that solve the exercises, in order."""
-    return sorted((ROOT / "notebooks" / "solutions").glob("[0-9]*.ipynb"))
+    return [path for path in (book.parent / "solutions" / book.name for book in notebooks()) if path.is_file()]
 
 
-def described(page: str, notebook) -> str:
+def add_alt_text(page: str, notebook) -> str:
     """Return nbconvert's page with the text alternatives that plots.py leaves beside the pictures, in place of none."""
     before, *after = page.split("No description has been provided for this image")
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
@@ -60,13 +62,14 @@ def execute(source: Path, folder: Path) -> None:
     except DeadKernelError:
         failure = "its Python process died, most likely for want of memory"
     page, _ = HTMLExporter().from_notebook_node(notebook)
-    write_text(folder / f"{source.stem}.html", described(page, notebook))
+    write_text(folder / f"{source.stem}.html", add_alt_text(page, notebook))
     write_text(folder / source.name, nbformat.writes(notebook))
     if failure:
         raise LessonError(
             f"{source.name} stopped: {failure}\n"
             f"The page up to there: {show_path(folder / source.name)}. Mend the cause and run the same command again; "
-            "what was finished is used again."
+            "what was finished is used again.",
+            "lesson-stopped",
         )
 
 
@@ -79,8 +82,8 @@ def summary(results: dict) -> str:
         "data": results["dataset"] + ", " + ", ".join(f"{name} {rows:,}" for name, rows in results["rows"].items()),
         "device": f"{results['device']}, {results['precision']}",
         "training": f"{results['train_seconds']:.1f} s, {results['samples_per_second']:.0f} samples/s",
-        "development": ", ".join(f"{a:.4f}" for a in results["development_accuracy_by_epoch"]) + " (by epoch)",
-        "final": f"{results['accuracy']:.4f} (95% interval {low:.4f} to {high:.4f}), F1 {results['f1']:.4f}",
+        "validation": ", ".join(f"{a:.4f}" for a in results["validation_accuracy_by_epoch"]) + " (by epoch)",
+        "test": f"{results['accuracy']:.4f} (95% interval {low:.4f} to {high:.4f}), F1 {results['f1']:.4f}",
         "majority": f"{results['majority_accuracy']:.4f}",
         "TF-IDF": f"{results['tfidf_accuracy']:.4f} (McNemar p = {results['mcnemar_p']:.2g})",
     }
@@ -106,11 +109,3 @@ def run(settings: Settings) -> dict:
     print(f"Results ({show_path(settings.home / 'results.json')}; the pages are in {show_path(folder)}):")
     print(summary(results))
     return results
-
-
-def start(values: dict) -> Settings:
-    """Begin a command with its options; what is given there wins over the environment."""
-    for name, value in values.items():
-        if value is not None:
-            os.environ[f"LESSON_{name.upper()}"] = str(value)
-    return course.start()

@@ -1,0 +1,109 @@
+"""The front door of every notebook and command: read the settings, prepare this process, say what runs."""
+
+import os
+from pathlib import Path
+
+from helpers import __version__, settings
+from helpers.durable import drive, files, hub
+from helpers.durable.errors import LessonError
+from helpers.settings import Settings
+
+show_path = files.show_path
+
+
+def start(version: str = __version__, **form) -> Settings:
+    """Begin a run: read its settings, print them, and leave progress bars only where there is waiting to do.
+
+    Args:
+        version: of the course that the notebook was written for.
+        form: the values of the notebook's form (see `settings.read`).
+
+    Raises:
+        LessonError: the notebook belongs to another version of the helpers; a setting will not do; the place for the
+            results cannot be written; or the model is not one for this course.
+    """
+    import datasets
+    import evaluate
+    import transformers
+
+    from helpers import models
+
+    hub.install_retries()
+    check_version(version)
+    chosen = settings.read(**form)
+    if chosen.home.is_relative_to(drive.DRIVE):
+        drive.mount_drive()
+    with files.room_for("a result", chosen.home):
+        chosen.home.mkdir(parents=True, exist_ok=True)
+        files.write_text(chosen.home / "version.txt", f"{version}\n")
+    # evaluate copies the metric's script before it runs it: into this run's home, not into the user's.
+    evaluate.config.HF_MODULES_CACHE = str(chosen.home / "cache" / "modules")
+    evaluate.config.HF_METRICS_CACHE = chosen.home / "cache" / "metrics"
+    show_progress_of_downloads(datasets, transformers, wanted=bool(chosen.model_revision or chosen.dataset_revision))
+    if int(os.environ.get("RANK", 0)) == 0:  # of several processes under `accelerate launch`, the first one
+        print(chosen, flush=True)
+        for remark in remarks(chosen):
+            print(remark, flush=True)
+    models.check(chosen)
+    return chosen
+
+
+def check_version(version: str) -> None:
+    """Make sure that the notebook was written for these helpers.
+
+    Raises:
+        LessonError: it was not; the message names both versions and where the fitting notebook is.
+    """
+    if version != __version__:
+        from helpers import ADDRESS
+
+        raise LessonError(
+            f"This notebook was written for version {version} of the course, and the helpers that were found here "
+            f"({Path(__file__).parent}) are version {__version__}. Open the notebook of that version: "
+            f"{ADDRESS}/tree/v{__version__}/notebooks. Your answers stay in this copy.",
+            "other-version",
+        )
+
+
+def show_progress_of_downloads(datasets, transformers, wanted: bool) -> None:
+    """Leave a progress bar where there is waiting to do: at downloads, if any are wanted."""
+    import huggingface_hub.utils
+
+    datasets.disable_progress_bars()
+    transformers.utils.logging.disable_progress_bar()  # huggingface_hub's, too
+    if wanted:
+        huggingface_hub.utils.enable_progress_bars()
+
+
+def remarks(chosen: Settings) -> list[str]:
+    """Return what a student should know about this machine before the lesson begins, a sentence or two each."""
+    import torch
+
+    said = []
+    if drive.in_colab() and chosen.edition == "full" and not torch.cuda.is_available():
+        said.append(
+            "This machine has no GPU: reading data is quick here, training is not. For notebooks 1, 4, 5 and 6 choose "
+            "Runtime, Change runtime type, T4 GPU; or set edition to pocket in every notebook."
+        )
+    if drive.in_colab() and not chosen.home.is_relative_to(drive.DRIVE):
+        said.append(
+            "Each notebook in Colab has a machine of its own. What this one leaves is made again in the next, unless "
+            "you set keep_on_drive."
+        )
+    spare = len(list(Path("/proc/driver/nvidia/gpus").glob("*"))) - 1
+    if spare > 0 and torch.cuda.device_count() == 1:
+        said.append(f"Of the {spare + 1} GPUs here one is used. For all of them: accelerate launch -m helpers train")
+    return said
+
+
+def start_command(values: dict) -> Settings:
+    """Begin a command with its options; what is given there wins over the environment.
+
+    Raises:
+        LessonError: as `start` does.
+    """
+    for name, value in values.items():
+        if value is not None:
+            os.environ[f"LESSON_{name.upper()}"] = str(value)
+    return start()
+

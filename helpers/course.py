@@ -106,4 +106,3 @@ def start_command(values: dict) -> Settings:
         if value is not None:
             os.environ[f"LESSON_{name.upper()}"] = str(value)
     return start()
-

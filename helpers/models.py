@@ -108,9 +108,7 @@ def check_weights(settings: Settings) -> None:
         why = "has no weights"
         if pickled:
             why = f"offers its weights only in {pickled}, a kind of file that can run any program when it is opened"
-        raise LessonError(
-            f"{settings.model_name} {why}. This course reads {SAFE[0]} alone. {OTHER}", "no-safetensors"
-        )
+        raise LessonError(f"{settings.model_name} {why}. This course reads {SAFE[0]} alone. {OTHER}", "no-safetensors")
 
 
 def unreadable(settings: Settings, error: Exception) -> LessonError:

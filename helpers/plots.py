@@ -143,7 +143,9 @@ def confusion(matrix: np.ndarray, names: list[str]):
         parts.append(f"truly {names[row]}, answered {counts}")
         for column, count in enumerate(line):
             colour = "white" if count > 0.72 * matrix.max() else "black"  # where both contrast equally
-            ax.text(column, row, f"{count:,}", ha="center", va="center", color=colour, fontsize=13 if len(names) < 8 else 8)
+            ax.text(
+                column, row, f"{count:,}", ha="center", va="center", color=colour, fontsize=13 if len(names) < 8 else 8
+            )
     ax.set_xticks(range(len(names)), names, rotation=0 if len(names) < 4 else 90)
     ax.set_yticks(range(len(names)), names)
     return figure.describe(ax.get_title("left"), "Table of counts", parts)

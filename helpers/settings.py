@@ -63,7 +63,9 @@ class Settings:
             "model_fingerprint": self.model_fingerprint,
             "max_length": self.recipe.max_length,
         }
-        recipe = {n: getattr(self.recipe, n) for n in ("epochs", "learning_rate", "batch_size", "weight_decay", "warmup")}
+        recipe = {
+            n: getattr(self.recipe, n) for n in ("epochs", "learning_rate", "batch_size", "weight_decay", "warmup")
+        }
         return {"stage": stage} | {"data": data, "tokenized": tokenized, "model": tokenized | recipe}[stage]
 
     @property

@@ -118,7 +118,9 @@ def timing_arguments(recipe: Recipe, folder: Path, epochs: int = 1000) -> Traini
     return replace(recipe, epochs=epochs).arguments(folder, disable_tqdm=True, **quiet)
 
 
-def make_timed_trainer(settings: Settings, recipe: Recipe, dataset: Dataset, watch: Stopwatch, most_rows: int = 8192) -> Trainer:
+def make_timed_trainer(
+    settings: Settings, recipe: Recipe, dataset: Dataset, watch: Stopwatch, most_rows: int = 8192
+) -> Trainer:
     """Return a Trainer that trains by the recipe until the stopwatch ends it.
 
     Batches are cut from all rows of the tokenized data set, as in real training; a fair sample of at most `most_rows`

@@ -51,7 +51,7 @@ class CheckpointFolder:
                 print(f"Continuing after step {step:,} of {steps:,}, from {folder.name}.", flush=True)
                 return str(folder)
             aside = folder.with_name(f"skipped-{step}")
-            shutil.rmtree(aside, ignore_errors=True)  # of an earlier attempt at the same step
+            files.remove_folder(aside)  # of an earlier attempt at the same step
             folder.rename(aside)
             print(f"Skipped {folder.name}: {problem}. It is kept as {aside.name} until training ends.", flush=True)
         return None
@@ -62,7 +62,7 @@ class CheckpointFolder:
 
     def clear(self) -> None:
         """Remove the checkpoints: the training is finished, and its model is kept elsewhere."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        files.remove_folder(self.folder)
         self.lock.release(force=True)  # however often this process has taken it
 
 
@@ -224,6 +224,6 @@ class ResumableTrainer(Trainer):
             keep = {step for step, _ in saved[-2:]} | {self.state.best_global_step}
             for step, old in saved:
                 if step not in keep:
-                    shutil.rmtree(old, ignore_errors=True)
+                    files.remove_folder(old)
         self.timed_save.cost, self.timed_save.last = time.perf_counter() - begin, time.perf_counter()
         self.saving_seconds += self.timed_save.cost

@@ -92,7 +92,11 @@ def explain(error: BaseException | None) -> LessonError | None:
             )
     for link in chain:
         if isinstance(link, OfflineModeIsEnabled):
-            why = str(link) if str(link).endswith(OFFLINE_HINT) else lost("HF_HUB_OFFLINE is set and forbids the network", 0)
+            why = (
+                str(link)
+                if str(link).endswith(OFFLINE_HINT)
+                else lost("HF_HUB_OFFLINE is set and forbids the network", 0)
+            )
             return LessonError(f"What is needed is not in this machine's cache. {why}")
         if getattr(link, "response", None) is not None and refusal(link.response):
             return refusal(link.response)

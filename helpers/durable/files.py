@@ -123,6 +123,17 @@ def find_damage(folder: Path) -> str | None:
     return None
 
 
+def remove_folder(folder: Path) -> None:
+    """Remove a folder whole, or not at all: where it cannot be moved (Windows, and a program uses it), it stays."""
+    aside = folder.with_name(f".{folder.name}-gone")
+    shutil.rmtree(aside, ignore_errors=True)
+    try:
+        os.replace(folder, aside)
+    except OSError:
+        return
+    shutil.rmtree(aside, ignore_errors=True)
+
+
 def lock(folder: Path) -> FileLock:
     """Return the lock of whoever makes folder. The operating system lets it go when its holder dies.
 

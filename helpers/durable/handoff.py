@@ -8,7 +8,16 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from helpers.durable.files import MANIFEST, find_damage, locked, read_json, room_for, write_json, write_manifest
+from helpers.durable.files import (
+    MANIFEST,
+    find_damage,
+    locked,
+    read_json,
+    remove_folder,
+    room_for,
+    write_json,
+    write_manifest,
+)
 
 
 def load_or_make(folder: Path, fingerprint: dict, make: Callable, load: Callable, told: str = ""):
@@ -111,15 +120,5 @@ def _replace(folder: Path, fingerprint: dict, make: Callable) -> Path:
         shutil.rmtree(old, ignore_errors=True)
     for other in _places(folder):
         if other != place:
-            _remove(other)
+            remove_folder(other)
     return place
-
-
-def _remove(folder: Path) -> None:
-    """Remove a folder that is out of date, whole or not at all: where it cannot be moved, it stays."""
-    aside = folder.with_name(f".{folder.name}-gone")
-    try:
-        os.replace(folder, aside)
-    except OSError:
-        return
-    shutil.rmtree(aside, ignore_errors=True)

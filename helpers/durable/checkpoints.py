@@ -1,4 +1,4 @@
-"""A training that can be killed at any moment: checkpoints that are whole or never used, and a Trainer that makes them."""
+"""A training that can be killed at any moment: checkpoints that are whole or never used, and their Trainer."""
 
 import hashlib
 import json

@@ -33,7 +33,7 @@ def parser() -> argparse.ArgumentParser:
 def badges(repository: str | None) -> int:
     """Write badges and addresses with the clone's own tool; return the exit status."""
     from helpers.durable.errors import LessonError
-    from helpers.durable.files import clone_root
+    from helpers.settings import clone_root
 
     root = clone_root()
     if root is None:

@@ -100,9 +100,8 @@ def measure_cpu(rounds: int = 3) -> tuple[float, float]:
     found = []
     while len(found) < 12:
         for _ in range(rounds if not found else len(found)):
-            found.append(
-                [matmul_flops_per_second("cpu", kind, seconds=0.1) for kind in (torch.float32, torch.bfloat16)]
-            )
+            kinds = (torch.float32, torch.bfloat16)
+            found.append([matmul_flops_per_second("cpu", kind, seconds=0.1) for kind in kinds])
         if len({bfloat16 > MIN_BF16_SPEEDUP * float32 for float32, bfloat16 in found}) == 1:
             break
     middle = statistics.median_low(bfloat16 / float32 for float32, bfloat16 in found)

@@ -134,7 +134,7 @@ def intervals(table: dict[str, tuple], title: str, xlabel: str = "accuracy"):
 
 def confusion(matrix: np.ndarray, names: list[str]):
     """Return a figure of a confusion matrix, shape (classes, classes): rows are the truth, columns the answer."""
-    side = max(3.6, 0.5 * len(names))
+    side, size = max(3.6, 0.5 * len(names)), 13 if len(names) < 8 else 8
     figure, ax = axes("True labels and answers", "the model's answer", "the true label", (side + 0.8, side))
     ax.imshow(matrix, cmap="Blues", vmin=0)
     parts = []
@@ -143,9 +143,7 @@ def confusion(matrix: np.ndarray, names: list[str]):
         parts.append(f"truly {names[row]}, answered {counts}")
         for column, count in enumerate(line):
             colour = "white" if count > 0.72 * matrix.max() else "black"  # where both contrast equally
-            ax.text(
-                column, row, f"{count:,}", ha="center", va="center", color=colour, fontsize=13 if len(names) < 8 else 8
-            )
+            ax.text(column, row, f"{count:,}", ha="center", va="center", color=colour, fontsize=size)
     ax.set_xticks(range(len(names)), names, rotation=0 if len(names) < 4 else 90)
     ax.set_yticks(range(len(names)), names)
     return figure.describe(ax.get_title("left"), "Table of counts", parts)

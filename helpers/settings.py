@@ -11,7 +11,7 @@ from pathlib import Path
 
 from helpers.durable import drive
 from helpers.durable.errors import LessonError
-from helpers.durable.files import clone_root, fingerprint_folder, readable_path, show_path
+from helpers.durable.files import fingerprint_folder, readable_path, show_path
 from helpers.durable.hub import resolve_source
 from helpers.recipe import Recipe
 
@@ -63,10 +63,9 @@ class Settings:
             "model_fingerprint": self.model_fingerprint,
             "max_length": self.recipe.max_length,
         }
-        recipe = {
-            n: getattr(self.recipe, n) for n in ("epochs", "learning_rate", "batch_size", "weight_decay", "warmup")
-        }
-        return {"stage": stage} | {"data": data, "tokenized": tokenized, "model": tokenized | recipe}[stage]
+        names = ("epochs", "learning_rate", "batch_size", "weight_decay", "warmup")
+        model = tokenized | {name: getattr(self.recipe, name) for name in names}
+        return {"stage": stage} | {"data": data, "tokenized": tokenized, "model": model}[stage]
 
     @property
     def seed(self) -> int:
@@ -101,6 +100,12 @@ class Settings:
             f"  results  {show_path(self.home)}\n"
             "To change it: set edition in the cell above (or LESSON_EDITION) to auto, pocket or full, and run again."
         )
+
+
+def clone_root() -> Path | None:
+    """Return the folder of the clone that this package stands in, or None where it was installed without one."""
+    root = Path(__file__).resolve().parents[1]
+    return root if (root / "notebooks").is_dir() else None
 
 
 def short_name(source: str) -> str:

@@ -119,11 +119,11 @@ def timing_arguments(recipe: Recipe, folder: Path, epochs: int = 1000) -> Traini
 
 
 def make_timed_trainer(
-    settings: Settings, recipe: Recipe, dataset: Dataset, watch: Stopwatch, most_rows: int = 8192
+    settings: Settings, recipe: Recipe, dataset: Dataset, watch: Stopwatch, max_rows: int = 8192
 ) -> Trainer:
     """Return a Trainer that trains by the recipe until the stopwatch ends it.
 
-    Batches are cut from all rows of the tokenized data set, as in real training; a fair sample of at most `most_rows`
+    Batches are cut from all rows of the tokenized data set, as in real training; a fair sample of at most `max_rows`
     in them is used, again and again. The model has random weights: they cost the same time as pretrained ones, and
     nothing is to be kept.
 
@@ -134,7 +134,7 @@ def make_timed_trainer(
     if len(dataset) < size:
         raise LessonError(f"{len(dataset)} rows do not fill a batch of {size}. Take more rows.", "too-few-rows")
     order = representative_order(row_order(lengths, recipe, settings.seed), lengths, size)
-    order = order[: max(1, most_rows // size) * size]
+    order = order[: max(1, max_rows // size) * size]
     classes = dataset.features["label"].num_classes
     model = models.untrained_model(settings, classes, gpu.find_device().kind)
     model.set_attn_implementation(recipe.attention)

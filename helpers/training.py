@@ -174,9 +174,7 @@ def load_or_train(settings: Settings):
         if found:
             run.clear()
     if share(found is None):
-        state.print(
-            "There is no trained model yet for these settings: training it now, as notebook 4 does.", flush=True
-        )
+        state.print("There is no model yet for these settings: training it now, as notebook 4 does.", flush=True)
         begin = time.perf_counter()
         train(settings)
         state.wait_for_everyone()

@@ -6,8 +6,8 @@ import time
 from pathlib import Path
 
 from helpers.durable.errors import LessonError
-from helpers.durable.files import clone_root, read_json, show_path, write_text
-from helpers.settings import Settings
+from helpers.durable.files import read_json, show_path, write_text
+from helpers.settings import Settings, clone_root
 
 
 def notebooks() -> list[Path]:

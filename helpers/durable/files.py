@@ -19,17 +19,11 @@ PATIENCE = 2  # seconds that a lock may take before we say what we are waiting f
 
 
 def show_path(path: Path) -> str:
-    """Return path for people: relative to the current folder's clone or the home folder where it lies inside one."""
-    for base, sign in ((Path.cwd(), ""), (clone_root(), ""), (Path.home(), "~/")):
-        if base and path.is_relative_to(base):
+    """Return path for people: without what leads to the current folder, to the one around it, or to the user's."""
+    for base, sign in ((Path.cwd(), ""), (Path.cwd().parent, ""), (Path.home(), "~/")):
+        if base != Path(base.anchor) and path.is_relative_to(base):
             return sign + path.relative_to(base).as_posix()
     return path.as_posix()
-
-
-def clone_root() -> Path | None:
-    """Return the folder of the clone that this package stands in, or None where it was installed without one."""
-    root = Path(__file__).resolve().parents[2]
-    return root if (root / "notebooks").is_dir() else None
 
 
 def readable_path(name: str, text: str, base: Path | None = None) -> Path:
@@ -216,15 +210,11 @@ def room_for(what: str, folder: Path, kept: str = ""):
                 f"{kept}Make room there, or set LESSON_HOME to another disk; then run this again.",
                 "disk-full",
             ) from error
-        if isinstance(error, (PermissionError, FileExistsError, NotADirectoryError)) or is_read_only(error):
+        refused = isinstance(error, (PermissionError, FileExistsError, NotADirectoryError))
+        if refused or getattr(error, "errno", None) == errno.EROFS:
             raise LessonError(
                 f"{what} cannot be written in {place} ({error}). {kept}Set home (LESSON_HOME) to a folder of your own "
                 "that you may write to; then run this again.",
                 "not-writable",
             ) from error
         raise
-
-
-def is_read_only(error: BaseException) -> bool:
-    """True for a disk that can only be read, as Kaggle's /kaggle/input."""
-    return getattr(error, "errno", None) == errno.EROFS

@@ -1,6 +1,7 @@
 """The commands: python -m helpers lesson | train | progress | badges."""
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -30,6 +31,17 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+def progress(folder: Path) -> int:
+    """Print the table of a class; return the exit status."""
+    from helpers.classroom.table import table
+
+    try:
+        print(table(folder), flush=True)
+    except BrokenPipeError:  # `| head` has seen enough; nothing is left to be written when Python ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
 def badges(repository: str | None) -> int:
     """Write badges and addresses with the clone's own tool; return the exit status."""
     from helpers.durable.errors import LessonError
@@ -54,10 +66,7 @@ def main(arguments: list[str] | None = None) -> int:
         if command == "badges":
             return badges(values["repository"])
         if command == "progress":
-            from helpers.classroom import table
-
-            print(table.table(Path(values["folder"])))
-            return 0
+            return progress(Path(values["folder"]))
         from helpers import course
         from helpers.classroom import lesson
 

@@ -15,6 +15,7 @@ from transformers import AutoTokenizer, DataCollatorWithPadding
 from helpers import gpu, models, tokenization
 from helpers.durable import handoff
 from helpers.durable.checkpoints import CheckpointFolder, ResumableTrainer
+from helpers.durable.errors import LessonError
 from helpers.durable.files import read_json, write_json, write_text
 from helpers.recipe import Recipe
 from helpers.settings import Settings
@@ -164,10 +165,12 @@ def load_or_train(settings: Settings):
     """Return (model, tokenizer, summary) that notebook 04 left; train first when they are not there. Says which.
 
     Where another process is training by the same recipe, its model is waited for.
+
+    Raises:
+        LessonError: as `train` does; or another process put a model of other settings in this one's place just now.
     """
     state, place = distributed_state(), (settings.home / "model", settings.fingerprint("model"))
     found = handoff.load(*place, load) if state.is_main_process else None
-    run = None
     if state.is_main_process and found is None:
         run = checkpoint_folder(settings, gpu.choose_recipe(settings))  # waits while another process trains
         found = handoff.load(*place, load)
@@ -176,11 +179,16 @@ def load_or_train(settings: Settings):
     if share(found is None):
         state.print("There is no model yet for these settings: training it now, as notebook 4 does.", flush=True)
         begin = time.perf_counter()
-        train(settings)
-        state.wait_for_everyone()
+        found = train(settings)  # what it returns is what it saved; another process may replace that at any time
         state.print(f"Trained in {time.perf_counter() - begin:.0f} seconds.", flush=True)
-        found = None
-    return found or handoff.load(*place, load)
+    found = found or handoff.load(*place, load)
+    if found is None:
+        raise LessonError(
+            "The model that was there has just been replaced by one of other settings: another notebook or command "
+            "uses the same LESSON_HOME. Run this again.",
+            "model-replaced",
+        )
+    return found
 
 
 def model_card(settings: Settings, summary: dict, results: dict | None = None) -> str:

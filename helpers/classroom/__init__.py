@@ -1,1 +1,1 @@
-"""For a teacher and a maintainer: run the whole lesson, and see what a class has solved."""
+"""The teacher's side: the lesson run as a student would, and the table of a class."""

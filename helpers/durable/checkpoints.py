@@ -1,6 +1,7 @@
-"""A training that can be killed at any moment: checkpoints that are whole or never used, and their Trainer."""
+"""A training that can be killed at any moment: checkpoints that are whole or never used, and the Trainer for them."""
 
 import hashlib
+import itertools
 import json
 import shutil
 import time
@@ -50,9 +51,8 @@ class CheckpointFolder:
                 steps = files.read_json(folder / "trainer_state.json")["max_steps"]
                 print(f"Continuing after step {step:,} of {steps:,}, from {folder.name}.", flush=True)
                 return str(folder)
-            aside = folder.with_name(f"skipped-{step}")
-            files.remove_folder(aside)  # of an earlier attempt at the same step
-            folder.rename(aside)
+            names = (f"skipped-{step}{f'-{n}' * (n > 1)}" for n in itertools.count(1))
+            aside = folder.rename(next(path for name in names if not (path := folder.with_name(name)).exists()))
             print(f"Skipped {folder.name}: {problem}. It is kept as {aside.name} until training ends.", flush=True)
         return None
 
@@ -120,6 +120,21 @@ class TimedSaveCallback(TrainerCallback):
             control.should_save = True
 
 
+def mean_loss(outputs, labels, num_items_in_batch=None):
+    """Return the share of these rows in the mean loss over their whole batch (a Trainer's compute_loss_func).
+
+    A classifier returns the mean over the rows that it is shown. Where a batch is computed in parts, of which the last
+    one is smaller, or by several processes, the sum of such means would give its rows too much weight.
+
+    Args:
+        outputs: of a classifier; logits of shape (rows, classes). labels: shape (rows,).
+        num_items_in_batch: rows in the whole batch; None: just these.
+    """
+    logits = outputs["logits"] if isinstance(outputs, dict) else outputs[0]
+    total = torch.nn.functional.cross_entropy(logits, labels, reduction="sum")
+    return total / (len(labels) if num_items_in_batch is None else num_items_in_batch)
+
+
 class ResumableTrainer(Trainer):
     """A Trainer that can be killed at any moment, and that fits its batches into the memory there is.
 
@@ -129,10 +144,7 @@ class ResumableTrainer(Trainer):
     """
 
     def __init__(self, *args, **kwargs):
-        super().__init__(*args, **kwargs)
-        # A classifier's loss is a mean over its batch already. Without this line the Trainer takes it for a sum that
-        # was divided by the number of tokens, and multiplies it by the number of processes.
-        self.model_accepts_loss_kwargs = False
+        super().__init__(*args, **{"compute_loss_func": mean_loss} | kwargs)
         self.seconds_before, self.saving_seconds, self.began = 0.0, 0.0, 0.0
         self.has_started = False
         self.timed_save = TimedSaveCallback()
@@ -141,7 +153,7 @@ class ResumableTrainer(Trainer):
     def train(self, resume_from_checkpoint: str | None = None, **options):
         """Train, from the start or from a checkpoint that `CheckpointFolder.latest` returned.
 
-        Where a GPU's memory is too small for a batch, it is computed in halves whose gradients are added up, so that
+        Where a GPU's memory is too small for a batch, it is computed in parts whose gradients are added up, so that
         the batch stays what it was; training goes on from its last checkpoint, or begins anew.
 
         Raises:
@@ -157,32 +169,33 @@ class ResumableTrainer(Trainer):
             )
         new = {name: value.detach().cpu().clone() for name, value in self.model.state_dict().items()}
         while True:
-            known = files.read_json(Path(resume_from_checkpoint) / files.MANIFEST) if resume_from_checkpoint else {}
+            known = resume_from_checkpoint and files.read_json(Path(resume_from_checkpoint) / files.MANIFEST) or {}
             self.seconds_before, self.began = known.get("seconds", 0.0), time.perf_counter()
             self.saving_seconds = known.get("saving_seconds", 0.0)
             try:
                 return super().train(resume_from_checkpoint=resume_from_checkpoint, **options)
             except torch.OutOfMemoryError as error:
-                self.halve_micro_batch(error)
+                self.split_batch(error)
             # Outside the except block nothing holds the failed attempt's memory any more.
+            self.optimizer = self.lr_scheduler = None  # made anew
+            self.model.zero_grad()
             torch.cuda.empty_cache()
             whole = [str(folder) for _, folder in list_checkpoints(self.args.output_dir) if not find_damage(folder)]
             resume_from_checkpoint = whole[-1] if whole else None
             self.model.load_state_dict(new)
-            self.optimizer = self.lr_scheduler = None  # made anew
 
     def training_step(self, *args, **kwargs):
         """Do one training step, and remember that the model is no longer the one that was handed in."""
         self.has_started = True
         return super().training_step(*args, **kwargs)
 
-    def halve_micro_batch(self, error: torch.OutOfMemoryError) -> None:
-        """Let each step compute its batch in twice as many parts, and say so.
+    def split_batch(self, error: torch.OutOfMemoryError) -> None:
+        """Let each batch be computed in smaller parts, at most half as large and equally large, and say so.
 
         Raises:
             LessonError: a part is a single row already, or several processes are training.
         """
-        rows = self.args.per_device_train_batch_size
+        rows, parts = self.args.per_device_train_batch_size, self.args.gradient_accumulation_steps
         if rows == 1 or self.args.world_size > 1:
             raise LessonError(
                 f"The GPU's memory is too small for this model ({self.model.num_parameters():,} parameters)"
@@ -190,12 +203,14 @@ class ResumableTrainer(Trainer):
                 "a smaller model (LESSON_MODEL).",
                 "out-of-memory",
             ) from error
-        self.args.gradient_accumulation_steps *= 2
-        self.args.per_device_train_batch_size = -(-rows // 2)
+        fewer = next(n for n in range(rows // 2, 0, -1) if rows % n == 0)
+        self.args.per_device_train_batch_size, self.args.gradient_accumulation_steps = fewer, parts * rows // fewer
+        self._train_batch_size = self.args.train_batch_size  # the Trainer has read it when it was made
+        self.args.per_device_eval_batch_size = max(1, self.args.per_device_eval_batch_size // 2)
         print(
-            f"The GPU's memory is too small for {rows} sentences at once. From here on {-(-rows // 2)} are computed "
-            f"at a time, and the gradients of {self.args.gradient_accumulation_steps} such parts are added up: "
-            "the batch stays what it was.",
+            f"The GPU's memory is too small for {rows} sentences at once. From here on {fewer} are computed at a time, "
+            f"and the gradients of {self.args.gradient_accumulation_steps} such parts are added up: the batch stays "
+            "what it was.",
             flush=True,
         )
 

@@ -6,13 +6,21 @@ import numpy as np
 from scipy.stats import binom
 
 from helpers import evaluation
-from helpers.check import Reply, Run, choice, number, right, to_float
-from helpers.exercises import tries, tries_numbers
+from helpers.exercises.judging import (
+    NotebookVariables,
+    Reply,
+    check_cases,
+    check_numbers,
+    choice,
+    number,
+    right,
+    to_float,
+)
 
 SURE, MODELS = 0.9, 10
 
 
-def interval_width(answer, run: Run) -> Reply:
+def interval_width(answer, run: NotebookVariables) -> Reply:
     """Read the output: how wide is the interval, from end to end, in percentage points?"""
     width = 100 * (run.high - run.low)
     return number(
@@ -27,16 +35,17 @@ def interval_width(answer, run: Run) -> Reply:
             (100 * run.low, "that is the lower end. The width is the distance between the two ends."),
             (100 * run.high, "that is the upper end. The width is the distance between the two ends."),
         ],
-        hint="take the upper end minus the lower end, and multiply by 100 to get points. Keep two digits.",
+        hint="that is another number. Take the upper end minus the lower end, and multiply by 100 to get points. Keep "
+        "two digits.",
     )
 
 
-def half_as_wide(answer, run: Run) -> Reply:
-    """Predict: how many final sentences would make the interval half as wide, at the same accuracy?"""
+def half_as_wide(answer, run: NotebookVariables) -> Reply:
+    """Predict: how many test sentences would make the interval half as wide, at the same accuracy?"""
     rows = len(run.right)
 
     def width(count: int) -> float:
-        low, high = evaluation.wilson(round(run.right.mean() * count), count)
+        low, high = evaluation.wilson_interval(round(run.right.mean() * count), count)
         return (high - low) / (run.high - run.low)
 
     counts = range(rows, 20 * rows)
@@ -56,18 +65,18 @@ def half_as_wide(answer, run: Run) -> Reply:
             (rows, "so many there are now."),
             (round(need / rows), "that is the factor. How many sentences are there then?"),
         ],
-        hint="try `evaluation.wilson(times * right.sum(), times * len(right))` with times = 2, 3, ... and look at the "
-        "distance between the ends.",
+        hint="the interval is not half as wide then. Try `evaluation.wilson_interval(times * right.sum(), times * "
+        "len(right))` with times = 2, 3, ... and look at the distance between the ends.",
         tolerance=0.1,
     )  # fmt: skip
 
 
-def more_agreement(answer, run: Run) -> Reply:
+def more_agreement(answer, run: NotebookVariables) -> Reply:
     """Predict: what becomes of McNemar's p-value when sentences are added that both models answer rightly?"""
     both, easy = (run.right, run.baselines["TF-IDF"]), np.ones(len(run.right), dtype=bool)
     more = [np.concatenate([one, easy]) for one in both]
     before, after = (100 * abs(first.mean() - second.mean()) for first, second in (both, more))
-    ours, theirs, p = evaluation.mcnemar(*more)
+    ours, theirs, p = evaluation.mcnemar_test(*more)
     return choice(
         answer,
         "the same",
@@ -80,7 +89,7 @@ def more_agreement(answer, run: Run) -> Reply:
     )
 
 
-def mistakes_when_sure(answer, run: Run) -> Reply:
+def mistakes_when_sure(answer, run: NotebookVariables) -> Reply:
     """Build it: a function that returns the share of mistakes among the answers that are at least so sure."""
 
     def case(seed: int, least: float) -> tuple:
@@ -103,7 +112,7 @@ def mistakes_when_sure(answer, run: Run) -> Reply:
         hint += "is the column where it stands (`argmax`)."
         return (probabilities, labels, least), share, mistakes, hint
 
-    reply = tries_numbers(answer, (case(1, 0.8), case(2, 0.9), case(3, 0.7)))
+    reply = check_numbers(answer, (case(1, 0.8), case(2, 0.9), case(3, 0.7)))
     if reply:
         return reply
     confidence, mistakes = run.probabilities.max(axis=1), ~run.right
@@ -124,8 +133,8 @@ def _made_up(seed: int) -> tuple[np.ndarray, np.ndarray]:
     return np.stack([1 - positive, positive], axis=1), labels
 
 
-def best_of(answer, run: Run) -> Reply:
-    """Challenge: a function that plays how high the best of some equally good models comes out on one final set."""
+def best_of(answer, run: NotebookVariables) -> Reply:
+    """Challenge: a function that plays how high the best of some equally good models comes out on one test set."""
 
     def case(models: int, accuracy: float, rows: int) -> tuple:
         expected, spread = _best(models, accuracy, rows), (accuracy * (1 - accuracy) / rows) ** 0.5
@@ -143,18 +152,18 @@ def best_of(answer, run: Run) -> Reply:
 
         def judge(result) -> Reply:
             hint = low if (to_float(result) or 0) < expected else high
-            return number(result, expected, "", mistakes, hint, tolerance=spread / 4 / expected)
+            return number(result, expected, "", hint, mistakes, tolerance=spread / 4 / expected)
 
         return (models, accuracy, rows), judge
 
-    reply = tries(answer, (case(10, 0.8, 500), case(40, 0.6, 200), case(1, 0.7, 300)))
+    reply = check_cases(answer, (case(10, 0.8, 500), case(40, 0.6, 200), case(1, 0.7, 300)))
     if reply:
         return reply
     rows, accuracy = len(run.right), run.right.mean()
     gain = 100 * (_best(MODELS, accuracy, rows) - accuracy)
     return right(
         f"With our {rows:,} sentences the best of {MODELS} models as good as ours would look {gain:.1f} points better "
-        "than it is, by luck alone. That is why we look at final once, with one model, chosen elsewhere."
+        "than it is, by luck alone. That is why we look at the test set once, with one model, chosen elsewhere."
     )
 
 

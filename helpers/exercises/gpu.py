@@ -3,11 +3,19 @@
 import torch
 
 from helpers import gpu
-from helpers.check import Reply, Run, choice, number, right
-from helpers.exercises import predicted, tries, tries_numbers
+from helpers.exercises.judging import (
+    NotebookVariables,
+    Reply,
+    check_cases,
+    check_numbers,
+    choice,
+    judge_prediction,
+    number,
+    right,
+)
 
 
-def longest_by_shortest(answer, run: Run) -> Reply:
+def longest_by_shortest(answer, run: NotebookVariables) -> Reply:
     """Read the output: how many times as fast is the longest bar as the shortest?"""
     fast, slow = max(run.speeds.values()), min(run.speeds.values())
     cause = "The chip and the precision make" if run.device.kind == "cuda" else "The precision alone makes"
@@ -27,18 +35,18 @@ def longest_by_shortest(answer, run: Run) -> Reply:
             (fast / 1e9, "that is the longest bar itself. Divide it by the shortest."),
             (slow / 1e9, "that is the shortest bar itself. Divide the longest by it."),
         ],
-        hint="divide the figure beside the longest bar by the figure beside the shortest, and do not round to a whole "
-        "number.",
+        hint="that is another number. Divide the figure beside the longest bar by the figure beside the shortest, and "
+        "do not round to a whole number.",
         tolerance=min(max(0.05, 0.5e9 / slow), 0.5),  # the bars show whole giga-operations
     )
 
 
-def small_tables(answer, run: Run) -> Reply:
+def small_tables(answer, run: NotebookVariables) -> Reply:
     """Change one thing and predict: more or fewer operations a second, when each table has 8 rows only?"""
     kind = run.device.kind
     large = run.speeds["GPU, float32" if kind == "cuda" else "CPU, float32"]
-    small = gpu.matmul_flops(kind, torch.float32, size=8, seconds=0.05)
-    return predicted(
+    small = gpu.matmul_flops_per_second(kind, torch.float32, size=8, seconds=0.05)
+    return judge_prediction(
         answer,
         large,
         small,
@@ -56,7 +64,7 @@ def small_tables(answer, run: Run) -> Reply:
     )
 
 
-def precision_for(answer, run: Run) -> Reply:
+def precision_for(answer, run: NotebookVariables) -> Reply:
     """Build it: a function that says which 16-bit precision a GPU of a given compute capability should use."""
     yes = "You went by what the chip can do, and not by what it claims to support: the T4 would claim bfloat16."
     hints = {
@@ -75,10 +83,10 @@ def precision_for(answer, run: Run) -> Reply:
         known = {other: hints[capability], "fp32": "it would work, but slowly. Choose one of the 16-bit formats."}
         return (capability,), lambda result: choice(result, expected, yes, known)
 
-    return tries(answer, map(case, hints)) or right(yes)
+    return check_cases(answer, map(case, hints)) or right(yes)
 
 
-def other_machine(answer, run: Run) -> Reply:
+def other_machine(answer, run: NotebookVariables) -> Reply:
     """Change one thing and predict: a machine 10 times as fast, and 4 times as many epochs. How many seconds?"""
     here = run.work["flops"] / run.peak
     return number(
@@ -98,7 +106,7 @@ def other_machine(answer, run: Run) -> Reply:
     )
 
 
-def training_seconds(answer, run: Run) -> Reply:
+def training_seconds(answer, run: NotebookVariables) -> Reply:
     """Challenge: a function that predicts the training time from rows, epochs, batch size and the time of a step."""
     last = "the last rows fill no whole batch, but need a step as well: round up (`math.ceil` does)."
     first = "count the steps of one epoch first."
@@ -117,11 +125,11 @@ def training_seconds(answer, run: Run) -> Reply:
         ], first),
         ((5, 1, 32, 0.1), 0.1, [(0, last)], first),
     ]  # fmt: skip
-    prediction, work = run.prediction, run.prediction["work"]
-    here = (work["rows"], work["epochs"], run.settings.batch_size, prediction["step_seconds"])
+    prediction, work = run.prediction, run.work
+    here = (work["rows"], work["epochs"], run.settings.recipe.batch_size, prediction["step_seconds"])
     own = "these are the figures of your own training, and the prediction above is another one."
     cases.append((here, prediction["predicted_train_seconds"], [], own))
-    return tries_numbers(answer, cases, tolerance=1e-6) or right(
+    return check_numbers(answer, cases, tolerance=1e-6) or right(
         f"With the figures of your machine it gives {prediction['predicted_train_seconds']:.0f} seconds, as the "
         "notebook predicted. The number of steps and the time of one are enough for a prediction, even of hours."
     )

@@ -3,13 +3,12 @@
 import itertools
 import statistics
 
-from helpers.check import Reply, Run, choice, number, right
-from helpers.exercises import tries_numbers
+from helpers.exercises.judging import NotebookVariables, Reply, check_numbers, choice, number, right
 
 
-def seconds_at_the_limit(answer, run: Run) -> Reply:
+def seconds_at_the_limit(answer, run: NotebookVariables) -> Reply:
     """Read the output: how many seconds would it take, at the limit, to train on all rows once?"""
-    rows, epochs = len(run.rows), run.settings.epochs
+    rows, epochs = len(run.rows), run.settings.recipe.epochs
     seconds = rows / run.limit
     return number(
         answer,
@@ -24,12 +23,12 @@ def seconds_at_the_limit(answer, run: Run) -> Reply:
             (rows * run.useful / min(run.peaks.values()), "that is at the speed of the slower number format. The limit "
              "is the highest speed."),
         ],
-        hint="divide the number of rows, `len(rows)`, by the sentences a second at the limit, `limit`. Do not round to "
-        "whole seconds.",
+        hint="that is another number. Divide the number of rows, `len(rows)`, by the sentences a second at the limit, "
+        "`limit`. Do not round to whole seconds.",
     )  # fmt: skip
 
 
-def sentences_a_second(answer, run: Run) -> Reply:
+def sentences_a_second(answer, run: NotebookVariables) -> Reply:
     """Build it: a function that returns the sentences a second from the times of steps, without the warm-up."""
 
     def case(times: list[float], batch: int, warmup: int) -> tuple:
@@ -52,16 +51,18 @@ def sentences_a_second(answer, run: Run) -> Reply:
         return (times, batch, warmup), rate, mistakes, hint
 
     games = (([9.0, 2.0, 0.5, 0.4, 0.9, 0.7], 16, 2), ([4.0, 0.2, 1.0, 0.3], 8, 1), ([0.5, 0.1, 0.3], 32, 0))
-    reply = tries_numbers(answer, [case(*game) for game in games])
+    reply = check_numbers(answer, [case(*game) for game in games])
     if reply:
         return reply
+    gaps = run.gaps
+    seen = f"Our clock saw {gaps[0]:.0f} ms first, and a median of {statistics.median(gaps):.0f} ms. " if gaps else ""
     return right(
-        f"Our clock saw {run.gaps[0]:.0f} ms first, and a median of {statistics.median(run.gaps):.0f} ms. A training "
+        f"{seen}A training "
         "has very many steps and a measurement only a few, in which a slow start would weigh far too much."
     )
 
 
-def biggest_gain(answer, run: Run) -> Reply:
+def biggest_gain(answer, run: NotebookVariables) -> Reply:
     """Read the output: which change made the training the most times as fast as it was before?"""
     times, more = {}, {}
     for before, name in itertools.pairwise(run.speeds):
@@ -92,7 +93,7 @@ def biggest_gain(answer, run: Run) -> Reply:
     )
 
 
-def without_padding(answer, run: Run) -> Reply:
+def without_padding(answer, run: NotebookVariables) -> Reply:
     """Predict: how many times as fast would the original be without padding, if only computed positions cost time?"""
     share = run.measured["original"]["padding_share"]
     times, found = 1 / (1 - share), run.speeds["group by length"] / run.speeds["original"]
@@ -107,18 +108,19 @@ def without_padding(answer, run: Run) -> Reply:
             (share, "that is the share of padding. Which share of the positions is left without it?"),
             (100 * share, "that is the percentage of padding. Which share of the positions is left without it?"),
             (1 - share, "such a part of the time is left. How many times as fast is that?"),
-            (1 / share, "you divided by the share of the padding. What is left is the rest, 1 minus that share."),
+            (1 / max(share, 1e-9), "you divided by the share of the padding. What is left is the rest, 1 minus that "
+             "share."),
             (1 + share, "gains of speed are not added like this. If half of the time is left, it is twice as fast."),
             (share / (1 - share), "that is padding for each real token. The real token itself has to be computed too."),
             (found, "that is what was measured. Here it is asked what counting the positions would foretell."),
         ],
-        hint="look up the padding of the original. The rest, as a share, is the part of the time that is left. How "
-        "many times as fast is that? Do not round before the end.",
+        hint="that is another number. Look up the padding of the original. The rest, as a share, is the part of the "
+        "time that is left. How many times as fast is that? Do not round before the end.",
         tolerance=0.03,
     )  # fmt: skip
 
 
-def share_made_faster(answer, run: Run) -> Reply:
+def share_made_faster(answer, run: NotebookVariables) -> Reply:
     """Challenge: a function that returns which part of the old step got faster, from two gains."""
 
     def case(times: float, gain: float) -> tuple:
@@ -138,7 +140,7 @@ def share_made_faster(answer, run: Run) -> Reply:
         hint += "plus what got faster, share / times."
         return (times, gain), share, mistakes, hint
 
-    reply = tries_numbers(answer, (case(5.0, 1.6), case(3.0, 2.5), case(8.0, 1.1), case(2.0, 2.0)))
+    reply = check_numbers(answer, (case(5.0, 1.6), case(3.0, 2.5), case(8.0, 1.1), case(2.0, 2.0)))
     if reply:
         return reply
     rule = "What does not get faster sets the end: that is Amdahl's law."
@@ -146,7 +148,7 @@ def share_made_faster(answer, run: Run) -> Reply:
         return right(f"{rule} (16-bit numbers bring nothing on this machine, so there is nothing to compute from.)")
     names, times = list(run.speeds), max(run.peaks.values()) / run.peaks["fp32"]
     gain = run.speeds["16-bit"] / run.speeds[names[names.index("16-bit") - 1]]
-    share = _share_made_faster(times, gain)
+    share = _share_made_faster(times, gain) if times > 1 else -1.0  # fp32 was measured to be as fast
     if not 0 <= share <= 1:
         return right(f"{rule} (Here 16-bit made the training {gain:.2f} times as fast, and a large multiplication "
                      f"{times:.1f} times: few seconds of measuring, so no share comes out of it.)")  # fmt: skip

@@ -2,21 +2,23 @@
 
 import contextlib
 import copy
+import itertools
 import random
 
 import numpy as np
 
-from helpers.check import Reply, Run, call, number, right, wrong
+from helpers.exercises.judging import NotebookVariables, Reply, call_safely, number, right, wrong
 from helpers.tokenization import padding_share
 
 SHORT = 10  # the max_length of exercise 3.2
 SIZE = 16  # the batches of exercise 3.5
 
 
-def continued_pieces(answer, run: Run) -> Reply:
+def continued_pieces(answer, run: NotebookVariables) -> Reply:
     """Read the output: how many of the pieces go on with a word that another piece has begun?"""
-    pieces = run.pieces
-    later = [piece.startswith("##") for piece in pieces]
+    pieces, later = run.pieces, _continues(run.tokenizer, run.text, run.pieces)
+    marked = any(piece.startswith("##") for piece in pieces)
+    sign = "begin with ##" if marked else "stand within a word, not at its start"
     many = sum(second and not first for first, second in zip(later, later[1:], strict=False))  # words in many pieces
     return number(
         answer,
@@ -26,26 +28,43 @@ def continued_pieces(answer, run: Run) -> Reply:
         mistakes=[
             (len(pieces), "these are all the pieces. Count only those that continue a word."),
             (many, "so many words are in several pieces. Count the pieces that continue them."),
-            (sum(later) + many, "the first piece of a word does not continue it. Count those that begin with ##."),
+            (sum(later) + many, f"the first piece of a word does not continue it. Count those that {sign}."),
             (len(pieces) - sum(later), "these are the pieces that begin a word. Count the others."),
         ],
-        hint="it is the number of pieces that begin with ##. Count them in the output above.",
+        hint=f"it is the number of pieces that {sign}. Count them in the output above.",
         tolerance=0,
     )
 
 
-def lost_pieces(answer, run: Run) -> Reply:
+def _continues(tokenizer, text: str, pieces: list[str]) -> list[bool]:
+    """Return for each piece of text whether it continues a word, whatever sign this tokenizer has for that.
+
+    Raises:
+        ValueError: the pieces are not those of text.
+    """
+    if not tokenizer.is_fast:  # only the Rust tokenizers know which word a piece comes from
+        return [piece.startswith("##") for piece in pieces]
+    words = tokenizer(text, add_special_tokens=False).word_ids()
+    if len(words) != len(pieces):
+        raise ValueError("`pieces` are not the pieces of `text`")
+    return [False] + [one == other for one, other in itertools.pairwise(words)]
+
+
+def lost_pieces(answer, run: NotebookVariables) -> Reply:
     """Predict: how many pieces of the sentence are lost when it is cut at ten tokens?"""
     whole, special = len(run.tokenizer(run.text)["input_ids"]), run.tokenizer.num_special_tokens_to_add()
     kept = len(run.tokenizer(run.text, truncation=True, max_length=SHORT)["input_ids"])
+    places = (
+        f"`max_length` counts the special tokens too: of {SHORT} places {special} are taken before the first word. "
+    )
     return number(
         answer,
         whole - kept,
-        yes=f"`max_length` counts the special tokens too: of {SHORT} places {special} are taken before the first "
-        "word. What stands at the end of a long text, often its verdict, is what the model never sees.",
+        yes=(places if special else "")
+        + "What stands at the end of a long text, often its verdict, is what the model never sees.",
         mistakes=[
             (whole - special - SHORT, "you forgot the special tokens. They need places, too."),
-            (whole - kept - 1, f"the sentence has {special} special tokens, not one: count both ends."),
+            (whole - kept - (special == 2), "the sentence has 2 special tokens, not one: count both ends."),
             (kept - special, "so many pieces are kept. The others are lost."),
             (whole - special, "these are all the pieces. Some of them are kept."),
         ],
@@ -54,13 +73,19 @@ def lost_pieces(answer, run: Run) -> Reply:
     )
 
 
-def padded(answer, run: Run) -> Reply:
+def padded(answer, run: NotebookVariables) -> Reply:
     """Build it: a function that pads the rows of a batch, and makes the mask that tells real tokens from padding."""
     real = run.tokenizer(run.three)["input_ids"]
-    trials = [(real, run.tokenizer.pad_token_id), ([[7, 8], [5], [6, 4, 9, 1]], 99), ([[3, 2], [8, 1]], 50), ([[4]], 7)]
+    front = run.tokenizer.padding_side == "left"  # as decoders are fed when they write
+    trials = [
+        (real, run.tokenizer.pad_token_id or 0),
+        ([[7, 8], [5], [6, 4, 9, 1]], 99),
+        ([[3, 2], [8, 1]], 50),
+        ([[4]], 7),
+    ]
     for rows, pad_id in trials:
-        result, problem = call(answer, copy.deepcopy(rows), pad_id)
-        hint = None if problem else _padding_hint(_lists(result), rows, pad_id, run.settings.max_length)
+        result, problem = call_safely(answer, copy.deepcopy(rows), pad_id)
+        hint = None if problem else _padding_hint(_lists(result), rows, pad_id, run.settings.recipe.max_length, front)
         if problem or hint:
             return problem or wrong(hint)
     return right(
@@ -69,11 +94,15 @@ def padded(answer, run: Run) -> Reply:
     )
 
 
-def _padding_hint(result, rows: list[list[int]], pad_id: int, fixed: int) -> str | None:
-    """Return what is wrong with (ids, mask), or None."""
+def _padding_hint(result, rows: list[list[int]], pad_id: int, fixed: int, front: bool) -> str | None:
+    """Return what is wrong with (ids, mask), or None. front: this tokenizer puts the padding before the tokens."""
     width = max(map(len, rows))
-    ids = [row + [pad_id] * (width - len(row)) for row in rows]
-    mask = [[1] * len(row) + [0] * (width - len(row)) for row in rows]
+
+    def fill(value: int, before: bool, table=rows) -> list[list[int]]:
+        padding = [[value] * (width - len(row)) for row in table]
+        return [pad + row if before else row + pad for row, pad in zip(table, padding, strict=True)]
+
+    ids, mask = fill(pad_id, front), fill(0, front, [[1] * len(row) for row in rows])
     if result == [ids, mask]:
         return None
     if not isinstance(result, list) or len(result) != 2 or not all(_is_table(part) for part in result):
@@ -94,11 +123,11 @@ def _padding_hint(result, rows: list[list[int]], pad_id: int, fixed: int) -> str
         if widths[0] > width:
             return given + f"the {name} have {widths[0]} places. The longest row needs only {width}."
     if result[0] != ids:
-        if result[0] == [[pad_id] * (width - len(row)) + row for row in rows]:
-            return "the padding stands at the front. It belongs behind the tokens, as in the batch above."
-        if result[0] == [row + [0] * (width - len(row)) for row in rows]:
+        if result[0] == fill(pad_id, not front):
+            return "the padding stands on the other side of the tokens than in the batch above."
+        if result[0] == fill(0, front):
             return f"you fill up with 0. Use `pad_id`: it is another number for other tokenizers (here {pad_id})."
-        return given + f"the ids are {result[0]}. Each row should begin with its own ids and go on with pad_id."
+        return given + f"the ids are {result[0]}. Each row should hold its own ids, and pad_id where it is too short."
     if result[1] == [[1 - value for value in row] for row in mask]:
         return "the mask is upside down: 1 is for a real token, 0 for padding."
     if result[1] == [[1] * width for _ in rows]:
@@ -106,9 +135,9 @@ def _padding_hint(result, rows: list[list[int]], pad_id: int, fixed: int) -> str
     return given + f"the mask is {result[1]}. It should have 1 for each real token, and 0 for each padding."
 
 
-def wasted_share(answer, run: Run) -> Reply:
+def wasted_share(answer, run: NotebookVariables) -> Reply:
     """Predict: what share of the positions is padding when every row is padded to the fixed length?"""
-    fixed, places = run.shares[f"fixed ({run.settings.max_length})"], run.settings.max_length
+    (fixed, per_batch, by_length), places = run.shares.values(), run.settings.recipe.max_length
     return number(
         answer,
         fixed,
@@ -117,8 +146,8 @@ def wasted_share(answer, run: Run) -> Reply:
             (100 * fixed, "that is the percentage. Give the share: a number from 0 to 1."),
             (1 - fixed, "that is the share of real tokens. The padding is the rest."),
             (100 * (1 - fixed), "that is the percentage of real tokens. The padding is the rest, as a share."),
-            (run.shares["per batch"], "that is the share when each batch is padded to its own longest row."),
-            (run.shares["grouped by length"], "that is the share with rows grouped by length, the smallest."),
+            (per_batch, "that is the share when each batch is padded to its own longest row."),
+            (by_length, "that is the share with rows grouped by length, the smallest."),
             (places * fixed, f"so many of the {places} positions of a row are padding. Divide by all of them."),
             (1 / (1 - fixed), "so many positions are computed for one real token. Of how many are how many padding?"),
         ],
@@ -127,13 +156,13 @@ def wasted_share(answer, run: Run) -> Reply:
     )
 
 
-def own_order(answer, run: Run) -> Reply:
+def own_order(answer, run: NotebookVariables) -> Reply:
     """Challenge: a function that orders the rows so that batches waste little, as the course's sampler does."""
     trial = random.Random(3).choices(run.lengths, k=63 * SIZE - SIZE // 2)  # the last batch is half full
     whole = trial[: 62 * SIZE]
     orders = []
     for lengths, seed in ((whole, 1), (trial, 1), (trial, 1), *((trial, seed) for seed in range(2, 7))):
-        result, problem = call(answer, list(lengths), SIZE, seed)
+        result, problem = call_safely(answer, list(lengths), SIZE, seed)
         hint = None if problem else _order_hint(_lists(result), lengths)
         if problem or hint:
             return problem or wrong(hint)

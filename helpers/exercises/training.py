@@ -6,20 +6,30 @@ import numpy as np
 import torch
 from transformers import get_linear_schedule_with_warmup
 
-from helpers.check import NotYetRun, Reply, Run, call, number, right, to_float, wrong
+from helpers.exercises.judging import (
+    NotebookVariables,
+    NotYetRun,
+    Reply,
+    call_safely,
+    number,
+    right,
+    to_float,
+    wrong,
+)
 
 EPOCHS = 3  # of exercise 4.3
-# Exercise 4.4: the development loss and accuracy of a training of six epochs, and of one with a tie.
+# Exercise 4.4: the validation loss and accuracy of a training of six epochs, and of one with a tie.
 TABLE = ([0.62, 0.50, 0.55, 0.60, 0.70, 0.75], [0.70, 0.78, 0.76, 0.80, 0.84, 0.82])
 TIE = ([0.60, 0.55, 0.52, 0.58], [0.71, 0.80, 0.80, 0.79])
 
 
-def new_share(answer, run: Run) -> Reply:
+def new_share(answer, run: NotebookVariables) -> Reply:
     """Read the output: what share of the model's parameters is new?"""
     head, model = run.head, run.model
     if isinstance(model, str):  # the form's field; the model is loaded further down
         raise NotYetRun("model")
     count = model.num_parameters()
+    head = head or sum(p.numel() for name, p in model.named_parameters() if not _is_pretrained(name, model))
     share = head / count
     return number(
         answer,
@@ -32,14 +42,19 @@ def new_share(answer, run: Run) -> Reply:
             (100 * (1 - share), "that is the percentage that is pretrained. The head is the rest, as a share."),
             (head, "so many parameters are new. What share of all parameters is that?"),
             (count, "these are all the parameters. What share of them is new?"),
-            (count / head, "you divided the whole by the part. Divide the part by the whole."),
+            (1 / share, "you divided the whole by the part. Divide the part by the whole."),
             (round(share, 2), "you have rounded too much. Give two more digits."),
         ],
         hint="the share is the number of new parameters, divided by the number of all. Both are printed above.",
     )
 
 
-def first_loss(answer, run: Run) -> Reply:
+def _is_pretrained(name: str, model) -> bool:
+    """Return whether a parameter belongs to the body of a model, whatever its head is called."""
+    return name.startswith(f"{model.base_model_prefix}.")
+
+
+def first_loss(answer, run: NotebookVariables) -> Reply:
     """Predict: what is the loss of a model that only guesses?"""
     guess = run.guess
     classes, measured, expected = guess.shape[-1], -guess.log().mean().item(), math.log(guess.shape[-1])
@@ -62,9 +77,10 @@ def first_loss(answer, run: Run) -> Reply:
     )
 
 
-def steps_needed(answer, run: Run) -> Reply:
+def steps_needed(answer, run: NotebookVariables) -> Reply:
     """Change two things and predict: how many steps do three epochs take, in batches twice as large?"""
-    rows, size = len(run.splits["train"]), 2 * run.settings.batch_size
+    rows, size = len(run.splits["train"]), 2 * run.settings.recipe.batch_size
+    epochs = run.settings.recipe.epochs
     exact = rows / size
     return number(
         answer,
@@ -78,7 +94,7 @@ def steps_needed(answer, run: Run) -> Reply:
             (math.ceil(exact), "that is one epoch. There are three."),
             (EPOCHS * math.ceil(rows / (size // 2)), "the batches are twice as large: fewer steps read all rows."),
             (EPOCHS * math.ceil(4 * exact), "larger batches need fewer steps, not more."),
-            (run.settings.epochs * math.ceil(exact), f"that is {run.settings.epochs} epochs. Three are asked for."),
+            (epochs * math.ceil(exact), f"that is {epochs} epochs. Three are asked for."),
             (EPOCHS * rows, "so many sentences are read. A step reads a whole batch of them."),
             (EPOCHS * math.ceil(2 * exact) / 2, "you have halved the steps of smaller batches. Count the larger ones."),
         ],
@@ -88,12 +104,12 @@ def steps_needed(answer, run: Run) -> Reply:
     )
 
 
-def which_epochs(answer, run: Run) -> Reply:
-    """Build it: a function that finds the epoch to keep, and the one after which the development loss rises."""
+def which_epochs(answer, run: NotebookVariables) -> Reply:
+    """Build it: a function that finds the epoch to keep, and the one after which the validation loss rises."""
     own = tuple([entry[name] for entry in run.checks] for name in ("eval_loss", "eval_accuracy"))
     for losses, accuracies in (TABLE, TIE, own):
         expected = (1 + int(np.argmax(accuracies)), 1 + int(np.argmin(losses)))
-        result, problem = call(answer, list(losses), list(accuracies))
+        result, problem = call_safely(answer, list(losses), list(accuracies))
         hint = None if problem else _epochs_hint(result, expected, losses, accuracies)
         if problem or hint:
             return problem or wrong(hint)
@@ -136,22 +152,23 @@ def _epochs_hint(result, expected: tuple[int, int], losses: list[float], accurac
     return table + f"the loss is lowest after epoch {expected[1]}, and you say {lowest:g}."
 
 
-def schedule(answer, run: Run) -> Reply:
+def schedule(answer, run: NotebookVariables) -> Reply:
     """Challenge: a function that gives the learning rate at each step."""
-    share, record, highest = run.settings.warmup, run.record, run.settings.learning_rate
+    recipe, summary = run.settings.recipe, run.summary
+    share, highest = recipe.warmup, recipe.learning_rate
     for steps, top in ((1000, 2e-4), (40, 0.5)):
         true, warm = _linear(steps, top, share), math.ceil(share * steps)
         values = {}
         for step in (0, warm // 2, warm, steps // 2, steps):
-            result, problem = call(answer, step, steps, top)
+            result, problem = call_safely(answer, step, steps, top)
             values[step] = to_float(result)
             if problem or values[step] is None:
                 return problem or wrong("the function should return one number, the learning rate.")
-        if any(abs(values[step] - true(step)) > 1.01 * top / warm for step in values):  # a step more or less
+        if any(abs(values[step] - true(step)) > 1.01 * top / (warm or steps) for step in values):  # a step more or less
             return wrong(_schedule_hint(values, steps, top, warm, true))
-    logged = [entry for entry in record["log_history"] if "learning_rate" in entry]
+    logged = [entry for entry in summary["log_history"] if "learning_rate" in entry]
     # The trainer writes down the rate with which a step was taken: that of the steps before it.
-    mine = [to_float(call(answer, entry["step"] - 1, record["steps"], highest)[0]) for entry in logged]
+    mine = [to_float(call_safely(answer, entry["step"] - 1, summary["steps"], highest)[0]) for entry in logged]
     far = [abs(rate - entry["learning_rate"]) for rate, entry in zip(mine, logged, strict=True) if rate is not None]
     return right(
         f"This is the trainer's schedule: the rates that it wrote down in this run differ from yours by at most "
@@ -176,7 +193,7 @@ def _schedule_hint(values: dict[int, float], steps: int, top: float, warm: int, 
     half, says = steps // 2, f"with {steps} steps and the highest rate {top:g} "
     if all(abs(value - true(step) / top) < 0.02 for step, value in values.items()):
         return "you return the share of the highest rate. Multiply it by `highest`."
-    if near(0, top):
+    if near(0, top) and warm:
         return "you begin with the highest rate. In the first tenth of the steps it rises from 0."
     if near(0, 0) and near(half, top / 2) and near(steps, top):
         return "the rate rises all the time. After the first tenth of the steps it falls."

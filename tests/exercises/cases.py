@@ -1,12 +1,16 @@
 """What every exercise's check must do: accept its solution, and meet each wrong answer with the hint that fits."""
 
 import copy
+import importlib
+import re
+import types
 from dataclasses import dataclass, field
 
 import pytest
 
-from helpers import progress
-from helpers.check import OPEN, RIGHT, WRONG, Check, exercises
+from helpers.exercises import progress, registry
+from helpers.exercises.check import Check
+from helpers.exercises.judging import OPEN, RIGHT, SIGNS, WRONG, Reply
 
 
 @dataclass
@@ -18,6 +22,20 @@ class Case:
 
 
 NONSENSE = ["purple", "", 3.7, -1, True, float("nan"), [], {}, object(), len, b"\0", (1, 2, 3), {"a": 1}]
+# What may stand in a variable of the notebook when a student has used its name for something else.
+OTHER_VALUES = [None, -1.5, "text", [], [None], {"a": None}, object()]
+# With these words a hint begins that does not go on with the sentence "Not yet, because ...".
+COMMANDS = re.compile("(choose|compare|count|cut|divide|give|how|keep|look|put|return|take|try|use|what|write) ")
+
+
+class Recorder(dict):
+    """Variables that remember which of them were read."""
+
+    read = frozenset()
+
+    def __getitem__(self, name: str):
+        self.read |= {name}
+        return super().__getitem__(name)
 
 
 def rejects_nonsense(check: Check, name: str, case: Case) -> None:
@@ -26,6 +44,13 @@ def rejects_nonsense(check: Check, name: str, case: Case) -> None:
         if not any(answer is right or answer == right for right in case.right if not hasattr(right, "shape")):
             reply = getattr(check, name)(copy.copy(answer))
             assert reply.state == WRONG and len(reply.text) > 15, (name, answer, reply)
+            goes_on_from_because(reply)
+
+
+def goes_on_from_because(reply: Reply) -> None:
+    """A hint ends the sentence that begins with "Not yet, because"."""
+    bare = COMMANDS.match(reply.text) and not reply.text.startswith("what is lost is")
+    assert not bare and reply.text[-1] in ".?)", f"{SIGNS[WRONG]} {reply.text}"
 
 
 def exercise_tests(notebook: str, names: dict, cases: dict[str, Case]):
@@ -38,9 +63,12 @@ def exercise_tests(notebook: str, names: dict, cases: dict[str, Case]):
     each = pytest.mark.parametrize("name", list(cases))
 
     class TestExercises:
-        def test_every_exercise_has_a_case_and_its_question(self):
-            assert list(exercises(notebook)) == list(cases)
-            assert all(function.__doc__ for function in exercises(notebook).values())
+        def test_every_exercise_is_registered_and_has_a_case_and_its_question(self):
+            module = importlib.import_module(f"helpers.exercises.{notebook}")
+            here = [value for value in vars(module).values() if getattr(value, "__module__", "") == module.__name__]
+            found = [value for value in here if isinstance(value, types.FunctionType) and value.__name__[0] != "_"]
+            assert [function.__name__ for function in found] == list(registry.EXERCISES[notebook]) == list(cases)
+            assert all(function.__doc__ for function in found)
 
         @each
         def test_its_solution_is_accepted_and_remembered(self, name):
@@ -56,6 +84,7 @@ def exercise_tests(notebook: str, names: dict, cases: dict[str, Case]):
             for answer, hint in cases[name].wrong:
                 reply = getattr(Check(notebook, names, remember=False), name)(answer)
                 assert reply.state == WRONG and hint in reply.text, (answer, reply)
+                goes_on_from_because(reply)
 
         @each
         def test_no_answer_is_not_answered_yet(self, name):
@@ -73,8 +102,22 @@ def exercise_tests(notebook: str, names: dict, cases: dict[str, Case]):
 
         @each
         def test_a_notebook_not_run_so_far_is_told_what_is_missing(self, name):
-            for missing in set(names) - {"settings"}:
+            for missing in names:
                 less = {key: value for key, value in names.items() if key != missing}
-                assert Check(notebook, less, remember=False).judge(name, cases[name].right[0]).state in (OPEN, RIGHT)
+                for answer in (cases[name].right[0], cases[name].wrong[0][0]):
+                    reply = Check(notebook, less).judge(name, answer)
+                    if missing == "settings":
+                        assert reply.state == OPEN and "settings cell" in reply.text, reply
+                    elif reply.state == OPEN:
+                        assert f"no `{missing}` yet" in reply.text, reply
+
+        @each
+        def test_whatever_the_variables_hold_there_is_a_reply(self, name):
+            asked = Recorder(names)
+            assert Check(notebook, asked).judge(name, cases[name].right[0]).state == RIGHT and asked.read
+            for variable in asked.read:
+                for value in OTHER_VALUES:
+                    reply = Check(notebook, names | {variable: value}).judge(name, cases[name].right[0])
+                    assert isinstance(reply, Reply), (variable, value)
 
     return TestExercises

@@ -5,20 +5,22 @@ from collections import Counter
 from pathlib import Path
 
 from cases import Case, exercise_tests
+from datasets import ClassLabel, DatasetDict, Value
 from support import make_settings, sst2_like, tiny_rows, to_dataset
 
 from helpers import data
-from helpers.check import RIGHT, WRONG, Check
+from helpers.exercises.check import Check
+from helpers.exercises.judging import RIGHT, WRONG
 
 settings = make_settings(Path(tempfile.mkdtemp(prefix="lesson-")))
 
 
 def names(dataset) -> dict:
     """Return the variables of the notebook, made as it makes them."""
-    splits, _ = data.split(dataset, settings)
+    kept, held_out = data.hold_out_sentences(dataset["train"], 100, settings.seed)
+    splits = {"train": kept, "validation": held_out}
     parts = dataset["train"].train_test_split(test_size=0.1, seed=settings.seed)
-    development = splits["development"]
-    score = data.majority_baseline(splits["train"]).score(development["sentence"][:], development["label"][:])
+    score = data.majority_baseline(kept).score(held_out["sentence"][:], held_out["label"][:])
     return {
         "settings": settings,
         "dataset": dataset,
@@ -160,7 +162,8 @@ def test_a_leak_that_grows_is_called_growing():
 def test_the_best_of_many_is_lucky_whatever_the_seed_and_the_size(tmp_path):
     for seed in (1, 2, 3):
         for rows in (2, 40, 5000):
-            here = check(settings=make_settings(tmp_path, seed=seed), splits={"development": range(rows)})
+            splits = {"train": NAMES["splits"]["train"], "validation": range(rows)}
+            here = check(settings=make_settings(tmp_path, seed=seed), splits=splits)
             assert here.luckiest_of_many("higher").state == RIGHT
             assert here.luckiest_of_many("the same").state == WRONG
 
@@ -168,7 +171,25 @@ def test_the_best_of_many_is_lucky_whatever_the_seed_and_the_size(tmp_path):
 def test_with_as_many_of_both_labels_either_may_be_called_the_commonest():
     rows = to_dataset(tiny_rows(40, noise=0))
     assert sum(rows["label"]) == 20
-    here = check(splits={"train": rows, "development": rows.select(range(0, 40, 2))}, scores={"majority class": 1.0})
+    here = check(splits={"train": rows, "validation": rows.select(range(0, 40, 2))}, scores={"majority class": 1.0})
     for first in (0, 1):
         commonest = lambda train, first=first: max((first, 1 - first), key=train.count)  # noqa: E731
         assert here.majority_accuracy(lambda a, b, f=commonest: b.count(f(a)) / len(b)).state == RIGHT
+
+
+def test_three_labels_are_counted_and_named_as_they_are():
+    """A data set of one's own: its labels mean something else, and the commonest is neither 0 nor 1."""
+    meanings = ClassLabel(names=["spam", "private", "work"])
+    rows = sst2_like(sentences=600)
+    del rows["test"]
+    three = DatasetDict()
+    for split, part in rows.items():
+        part = part.cast_column("label", Value("int64"))
+        part = part.map(lambda row, place: {"label": place % 5 if place % 5 < 2 else 2}, with_indices=True)
+        three[split] = part.cast_column("label", meanings)
+    here = Check("data", names(three), remember=False)
+    assert "it means *spam*" in here.rows_without_label(three["train"]["label"][:].count(0)).text
+    assert here.rows_without_label(0).state == here.majority_accuracy(majority).state == RIGHT
+    assert here.majority_accuracy(lambda a, b: b.count(int(sum(a) * 2 > len(a))) / len(b)).state == WRONG
+    lucky = here.luckiest_of_many("higher")
+    assert lucky.state == RIGHT and " 0.3" in lucky.text  # a guess among three

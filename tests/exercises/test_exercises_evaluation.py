@@ -11,8 +11,9 @@ from cases import Case, exercise_tests
 from support import make_settings
 
 from helpers import evaluation
-from helpers.check import RIGHT, Check
+from helpers.exercises.check import Check
 from helpers.exercises.evaluation import _best
+from helpers.exercises.judging import RIGHT
 
 settings = make_settings(Path(tempfile.mkdtemp(prefix="lesson-")))
 generator = np.random.default_rng(5)
@@ -21,7 +22,7 @@ positive = generator.beta(0.4, 0.4, ROWS)
 probabilities = np.stack([1 - positive, positive], axis=1)
 labels = (generator.random(ROWS) < 0.15 + 0.7 * positive).astype(int)
 right = probabilities.argmax(axis=1) == labels
-low, high = evaluation.wilson(right.sum(), ROWS)
+low, high = evaluation.wilson_interval(right.sum(), ROWS)
 NAMES = {
     "settings": settings,
     "probabilities": probabilities,
@@ -101,8 +102,8 @@ CASES = {
             (150, "turned round"),
             (600, "there are now"),
             (4, "that is the factor"),
-            (10**6, "evaluation.wilson"),
-            (10**400, "evaluation.wilson"),
+            (10**6, "evaluation.wilson_interval"),
+            (10**400, "evaluation.wilson_interval"),
         ],
     ),
     "more_agreement": Case(
@@ -149,7 +150,7 @@ TestExercises = exercise_tests("evaluation", NAMES, CASES)
 @pytest.mark.parametrize("rows", [100, 872, 20_000])
 def test_near_0_and_1_half_the_width_costs_only_twice_the_sentences(accuracy, times, rows):
     right = np.arange(rows) < round(accuracy * rows)
-    low, high = evaluation.wilson(right.sum(), rows)
+    low, high = evaluation.wilson_interval(right.sum(), rows)
     check = Check("evaluation", NAMES | {"right": right, "low": low, "high": high}, remember=False)
     assert [check.half_as_wide(n * rows).state == RIGHT for n in range(1, 8)] == [n == times for n in range(1, 8)]
 
@@ -163,3 +164,14 @@ def test_the_best_of_many_is_computed_exactly(models, accuracy, rows):
 def test_a_model_that_is_never_sure_is_answered_too():
     names = NAMES | {"probabilities": np.full((ROWS, 2), 0.5)}
     assert "never 90% sure" in Check("evaluation", names, remember=False).mistakes_when_sure(sure_mistakes).text
+
+
+def test_three_labels_are_judged_like_two():
+    three = generator.dirichlet([0.4, 0.4, 0.4], ROWS)
+    truth = np.where(generator.random(ROWS) < 0.7, three.argmax(axis=1), 1)
+    names = NAMES | {"probabilities": three, "labels": truth, "right": three.argmax(axis=1) == truth}
+    names["low"], names["high"] = evaluation.wilson_interval(names["right"].sum(), ROWS)
+    check = Check("evaluation", names, remember=False)
+    for name, case in CASES.items():
+        answers = {"interval_width": [100 * (names["high"] - names["low"])], "half_as_wide": [2400]}
+        assert [getattr(check, name)(answer).state for answer in answers.get(name, case.right)].count(RIGHT) >= 1

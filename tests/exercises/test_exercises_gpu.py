@@ -9,8 +9,10 @@ import torch
 from cases import Case, exercise_tests
 from support import make_settings
 
-from helpers import gpu, progress
-from helpers.check import OPEN, RIGHT, WRONG, Check
+from helpers import gpu
+from helpers.exercises import progress
+from helpers.exercises.check import Check
+from helpers.exercises.judging import OPEN, RIGHT, WRONG
 
 CPU = gpu.Device("cpu", "x86_64", None, None)
 WORK = {"rows": 6100, "epochs": 2, "steps": 382, "tokens": 14.6, "parameters": 3728898, "multiplied": 1648130,
@@ -21,7 +23,7 @@ NAMES = {
     "speeds": {"CPU, float32": 194e9, "CPU, bfloat16": 438e9},
     "peak": 438e9,
     "work": WORK,
-    "prediction": {"work": WORK, "step_seconds": 0.038, "predicted_train_seconds": 0.038 * 382},
+    "prediction": {"step_seconds": 0.038, "predicted_train_seconds": 0.038 * 382},
 }
 
 
@@ -114,7 +116,9 @@ def test_a_function_that_is_not_written_yet_is_not_answered_yet_and_no_try(name,
 
 def test_small_tables_are_judged_by_what_is_measured(monkeypatch):
     measured = []
-    monkeypatch.setattr(gpu, "matmul_flops", lambda kind, dtype, size, seconds: measured.append(kind) or 300e9)
+    monkeypatch.setattr(
+        gpu, "matmul_flops_per_second", lambda kind, dtype, size, seconds: measured.append(kind) or 300e9
+    )
     assert check().small_tables("more").state == RIGHT
     assert "there were more" in check().small_tables("fewer").text
     assert check().small_tables("the same").state == WRONG
@@ -122,7 +126,7 @@ def test_small_tables_are_judged_by_what_is_measured(monkeypatch):
 
 
 def test_a_difference_within_the_noise_lets_every_prediction_count(monkeypatch):
-    monkeypatch.setattr(gpu, "matmul_flops", lambda *_, **__: 190e9)
+    monkeypatch.setattr(gpu, "matmul_flops_per_second", lambda *_, **__: 190e9)
     for answer in ("more", "fewer", "The Same"):
         reply = check().small_tables(answer)
         assert reply.state == RIGHT and "may be chance" in reply.text
@@ -132,7 +136,7 @@ def test_a_difference_within_the_noise_lets_every_prediction_count(monkeypatch):
 def test_on_a_gpu_the_gpu_is_asked_for(monkeypatch):
     device = gpu.Device("cuda", "Tesla T4", 15 * 2**30, (7, 5))
     speeds = NAMES["speeds"] | {"GPU, float32": 4e12, "GPU, float16": 25e12, "GPU, bfloat16": 2e12}
-    monkeypatch.setattr(gpu, "matmul_flops", lambda kind, *_, **__: {"cuda": 1e9}[kind])
+    monkeypatch.setattr(gpu, "matmul_flops_per_second", lambda kind, *_, **__: {"cuda": 1e9}[kind])
     here = check(device=device, speeds=speeds, peak=25e12)
     assert here.longest_by_shortest(25e12 / 194e9).text.startswith("The chip and the precision")
     assert here.small_tables("fewer").state == RIGHT

@@ -8,7 +8,8 @@ import pytest
 from cases import Case, exercise_tests
 from support import make_settings
 
-from helpers.check import RIGHT, WRONG, Check
+from helpers.exercises.check import Check
+from helpers.exercises.judging import RIGHT, WRONG
 
 settings = make_settings(Path(tempfile.mkdtemp(prefix="lesson-")))
 SPEEDS = {"original": 80.0, "pad per batch": 240.0, "group by length": 500.0, "larger batch": 600.0, "16-bit": 840.0}
@@ -47,8 +48,8 @@ CASES = {
             (1000 * SECONDS, "milliseconds"),
             (144e6 / 440e9, "one sentence"),
             (6100 * 144e6 / 200e9, "slower number format"),
-            (440e9 / 144e6, "divide the number of rows"),
-            (10**400, "divide the number of rows"),
+            (440e9 / 144e6, "Divide the number of rows"),
+            (10**400, "Divide the number of rows"),
         ],
     ),
     "sentences_a_second": Case(
@@ -139,3 +140,18 @@ def test_a_gain_that_noise_made_impossible_gives_no_share(last):
 def test_what_was_measured_is_compared_with_what_was_counted(measured, told):
     names = NAMES | {"speeds": SPEEDS | {"group by length": measured}}
     assert told in Check("speed", names, remember=False).without_padding(7.8).text
+
+
+def test_rows_of_one_length_have_no_padding_to_lose():
+    measured = {name: {"padding_share": 0.0} for name in SPEEDS}
+    assert Check("speed", NAMES | {"measured": measured}, remember=False).without_padding(1).state == RIGHT
+
+
+def test_a_training_of_one_step_has_no_times_between_steps():
+    reply = Check("speed", NAMES | {"gaps": []}, remember=False).sentences_a_second(rate)
+    assert reply.state == RIGHT and "clock" not in reply.text
+
+
+def test_16_bit_that_was_measured_to_be_no_faster_gives_no_share():
+    names = NAMES | {"peaks": {"fp32": 440e9, "bf16": 430e9}}
+    assert "no share comes out" in Check("speed", names, remember=False).share_made_faster(share).text

@@ -9,9 +9,14 @@ import pytest
 import torch
 from cases import Case, exercise_tests
 from support import make_settings, tiny_tokenizer
+from tokenizers import Tokenizer, pre_tokenizers
+from tokenizers.models import BPE
+from tokenizers.trainers import BpeTrainer
+from transformers import PreTrainedTokenizerFast
 
 from helpers import tokenization
-from helpers.check import RIGHT, WRONG, Check
+from helpers.exercises.check import Check
+from helpers.exercises.judging import RIGHT, WRONG
 
 settings = make_settings(Path(tempfile.mkdtemp(prefix="lesson-")))
 TEXT = "The zany film."  # for this tokenizer: the z ##a ##n ##y film .
@@ -23,7 +28,7 @@ NAMES = {
     "lengths": [max(3, round(random.Random(n).expovariate(0.08))) for n in range(500)],
     "shares": {"fixed (128)": 0.8826, "per batch": 0.7076, "grouped by length": 0.0566},
 }
-NAMES["pieces"] = NAMES["tokenizer"].tokenize(TEXT)
+NAMES["pieces"] = NAMES["tokenizer"].tokenize(NAMES["text"])
 
 
 def pad(rows, pad_id, width=None, front=False, real=1, mask=None):
@@ -67,8 +72,8 @@ def careless(lengths, size, seed):
 CASES = {
     "continued_pieces": Case(
         right=[3, 3.0, np.int64(3)],
-        wrong=[(7, "all the pieces"), (1, "in several pieces"), (4, "does not continue"), (2, "begin with ##"),
-               ("3", "without quotation")],
+        wrong=[(15, "all the pieces"), (1, "in several pieces"), (4, "does not continue"), (2, "begin with ##"),
+               (12, "begin a word"), ("3", "without quotation")],
     ),
     "lost_pieces": Case(
         right=[7],  # of 15 pieces
@@ -79,7 +84,7 @@ CASES = {
                lambda rows, pad_id: torch.tensor(pad(rows, pad_id))],
         wrong=[
             (lambda rows, pad_id: pad(rows, pad_id, real=0), "upside down"),
-            (lambda rows, pad_id: pad(rows, pad_id, front=True), "at the front"),
+            (lambda rows, pad_id: pad(rows, pad_id, front=True), "on the other side"),
             (lambda rows, pad_id: pad(rows, pad_id, width=128), "fixed length 128"),
             (lambda rows, pad_id: pad(rows, pad_id, width=20), "The longest row needs only"),
             (lambda rows, pad_id: pad(rows, 0), "other tokenizers (here 99)"),
@@ -161,3 +166,40 @@ def test_pieces_are_lost_only_where_there_is_no_room():
 def test_rows_of_one_length_waste_nothing_in_any_order():
     same = Check("tokenization", NAMES | {"lengths": [9] * 40}, remember=False)
     assert same.own_order(order).state == RIGHT
+
+
+def byte_level_tokenizer() -> PreTrainedTokenizerFast:
+    """Return a tokenizer like a decoder's: no ##, no special tokens, and the padding in front."""
+    tokenizer = Tokenizer(BPE(unk_token=None))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    trainer = BpeTrainer(vocab_size=262, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), special_tokens=["<pad>"])
+    tokenizer.train_from_iterator(["the film the film"], trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", padding_side="left")
+
+
+def test_a_decoders_tokenizer_has_other_signs_and_other_sides():
+    tokenizer = byte_level_tokenizer()
+    pieces = tokenizer.tokenize("the zany")
+    changed = {"tokenizer": tokenizer, "text": "the zany", "pieces": pieces}
+    other = Check("tokenization", NAMES | changed, remember=False)
+    words = len([piece for place, piece in enumerate(pieces) if place == 0 or piece.startswith("Ġ")])
+    assert other.continued_pieces(len(pieces) - words).state == RIGHT
+    hint = other.continued_pieces(100)
+    assert hint.state == WRONG and "##" not in hint.text
+    lost = Check("tokenization", NAMES | changed | {"text": "the zany film is long"}, remember=False)
+    count = len(tokenizer("the zany film is long")["input_ids"])
+    assert "special" not in lost.lost_pieces(count - 10).text and lost.lost_pieces(count - 10).state == RIGHT
+    assert other.padded(lambda rows, pad_id: pad(rows, pad_id, front=True)).state == WRONG  # its mask is not turned
+    assert other.padded(pad_in_front).state == RIGHT
+    assert "on the other side" in other.padded(pad).text
+    assert "on the other side" in check.padded(pad_in_front).text
+
+
+def pad_in_front(rows, pad_id):
+    ids, mask = pad(rows, pad_id, front=True)
+    return ids, [part[::-1] for part in mask]
+
+
+def test_pieces_of_another_text_are_not_judged():
+    mixed = Check("tokenization", NAMES | {"text": "Another text."}, remember=False)
+    assert "Run the cells above" in mixed.continued_pieces(3).text

@@ -10,8 +10,10 @@ import pytest
 import torch
 from cases import Case, exercise_tests
 from support import make_settings
+from transformers import Qwen2Config, Qwen2ForSequenceClassification
 
-from helpers.check import OPEN, RIGHT, WRONG, Check
+from helpers.exercises.check import Check
+from helpers.exercises.judging import OPEN, RIGHT, WRONG
 
 settings = make_settings(Path(tempfile.mkdtemp(prefix="lesson-")))
 LOSSES, ACCURACIES = [0.495, 0.569], [0.785, 0.7925]
@@ -35,14 +37,14 @@ def one_later(step, steps, highest):
 
 
 STEPS = 382
-LOG = [{"step": step, "learning_rate": rate(step - 1, STEPS, settings.learning_rate)} for step in (19, 38, 200)]
+LOG = [{"step": step, "learning_rate": rate(step - 1, STEPS, settings.recipe.learning_rate)} for step in (19, 38, 200)]
 NAMES = {
     "settings": settings,
     "model": SimpleNamespace(num_parameters=lambda: 3_728_898),
     "head": 66_306,
     "guess": torch.tensor([[0.4989, 0.5011], [0.5167, 0.4833]]),
     "splits": {"train": range(6100)},  # in batches of 32, so 64: 95.3 batches
-    "record": {"steps": STEPS, "log_history": LOG},
+    "summary": {"steps": STEPS, "log_history": LOG},
     "checks": [{"eval_loss": a, "eval_accuracy": b} for a, b in zip(LOSSES, ACCURACIES, strict=True)],
 }
 CASES = {
@@ -124,6 +126,22 @@ def test_before_the_model_is_loaded_the_name_in_the_form_is_not_taken_for_it():
     assert checks(model="").new_share(0.0178).state == OPEN
 
 
+def test_the_head_of_a_decoder_is_found_whatever_it_is_called():
+    """A notebook that looks for "classifier" in the names counts 0: this head is called "score"."""
+    layers = {"vocab_size": 20, "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1}
+    config = Qwen2Config(num_attention_heads=2, num_key_value_heads=2, num_labels=3, **layers)
+    model = Qwen2ForSequenceClassification(config)
+    assert checks(model=model, head=0).new_share(24 / model.num_parameters()).state == RIGHT
+    assert checks(model=model, head=0).new_share(0.9).state == WRONG
+
+
+def test_a_training_without_a_warm_up_is_answered_too():
+    recipe = SimpleNamespace(warmup=0, learning_rate=2e-4)
+    here = checks(settings=SimpleNamespace(recipe=recipe), summary={"steps": 10, "log_history": []})
+    assert here.schedule(lambda step, steps, highest: highest * (1 - step / steps)).state == RIGHT
+    assert here.schedule(lambda step, steps, highest: highest).state == WRONG
+
+
 def test_the_schedule_is_compared_with_the_rates_of_the_run():
     assert "at most 0.0% of the highest" in checks().schedule(rate).text
 
@@ -141,5 +159,5 @@ def test_whole_batches_need_no_rounding(rows):
 
 
 def test_one_epoch_is_enough_for_the_checks():
-    one = checks(checks=NAMES["checks"][:1], record=NAMES["record"] | {"log_history": []})
+    one = checks(checks=NAMES["checks"][:1], summary=NAMES["summary"] | {"log_history": []})
     assert one.which_epochs(which).state == one.schedule(rate).state == RIGHT

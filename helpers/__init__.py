@@ -18,7 +18,7 @@ Around it: `durable/` (nothing is lost, nothing is half there; knows nothing of 
 answer back), `classroom/` (the lesson runner, the teacher's table) and `pocket/` (data and model of the small edition).
 """
 
-from helpers.durable import threads
+from helpers import threads
 
 __version__ = "1.0.0"
 ADDRESS = "https://github.com/your--name/finetune-step-by-step"

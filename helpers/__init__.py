@@ -23,4 +23,4 @@ from helpers import threads
 __version__ = "1.0.0"
 ADDRESS = "https://github.com/your--name/finetune-step-by-step"
 
-threads.share_processors()
+threads.be_polite()

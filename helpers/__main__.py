@@ -36,7 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
     command = values.pop("command")
     try:
         if command == "badges":
-            from helpers import badges
+            from tools import badges
 
             changed = badges.write(values["repository"])
             print(f"{len(changed)} files changed.", *[path.name for path in changed])

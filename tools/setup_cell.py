@@ -28,7 +28,10 @@ if not here:  # no clone of the course, and not installed: so it is in Colab
     pip += [f"{source}/{wheel}" for wheel in WHEELS]
     done = subprocess.run(pip, capture_output=True, text=True)
     if done.returncode:
-        raise Stop(f"The course's helpers could not be installed. pip says: {done.stderr.strip()}\nADVICE")
+        raise Stop(
+            f"The course's helpers could not be installed. pip says: {done.stderr.strip()}\n"
+            "ADVICE"
+        )
 sys.path.insert(0, str(Path(here[0]).resolve()))
 import helpers
 

@@ -19,14 +19,12 @@ HOSTS = r"(?:github\.com|raw\.githubusercontent\.com|colab\.research\.google\.co
 COLAB = re.compile(r"(https://colab\.research\.google\.com/github/[\w.-]+/[\w.-]+/blob/)[^/\s)]+(/notebooks/)")
 NOTEBOOK_LINK = re.compile(r"(\[[^\]]+\]\(((?:\.\./|solutions/)?[\w-]+\.ipynb)\))(?: \(\[in Colab\]\([^)]*\)\))?")
 SETUP = "# @title Setup"
-ADVICE = [  # lines of the setup cell: what to do when nothing could be installed
-    "Check the network and run this cell again. On Kaggle, switch Internet on in ",
-    "the sidebar, or add the release's two .whl files as a data set.",
-]
-NO_ADDRESS = [
-    "This copy of the course has no address yet. Write it, in a clone of the course: ",
-    "python -m helpers badges OWNER/REPO",
-]
+NO_ADDRESS = """\
+    raise Stop(  # until then, nothing below is reached
+        "This copy of the course has no address yet. Write it, in a clone of the course: "
+        "python -m helpers badges OWNER/REPO"
+    )
+"""
 
 
 def course(root: Path = ROOT) -> dict:
@@ -76,8 +74,8 @@ def setup_cell(repo: str, root: Path = ROOT) -> str:
     for place, wheel in zip(("HELPERS", "EVALUATE"), wheels(root), strict=True):
         name, _, sha256 = wheel.partition("#sha256=")
         cell = cell.replace("sha256=HASH", f"sha256={sha256}", 1).replace(f'"{place}"', f'"{name}"')
-    advice = '"\n            "'.join(NO_ADDRESS if repo == PLACEHOLDER else ADVICE)
-    return cell.replace("OWNER/REPO", repo).replace("VERSION", version(root)).replace("ADVICE", advice)
+    cell = cell.replace("OWNER/REPO", repo).replace("VERSION", version(root))
+    return cell.replace("    # NO ADDRESS\n", NO_ADDRESS if repo == PLACEHOLDER else "")
 
 
 def texts(root: Path = ROOT) -> list[Path]:

@@ -20,6 +20,7 @@ class Stop(Exception):
 
 here = [p for p in (".", "..", "../..", *sys.path) if Path(p, "helpers/pocket").is_dir()]
 if not here:  # no clone of the course, and not installed: so it is in Colab
+    # NO ADDRESS
     print("Installing the course's helpers: a few seconds ...")
     here = [tempfile.mkdtemp()]
     kaggle = [p.parent for p in Path("/kaggle/input").rglob("finetune_*-VERSION-*.whl")]
@@ -28,9 +29,11 @@ if not here:  # no clone of the course, and not installed: so it is in Colab
     pip += [f"{source}/{wheel}" for wheel in WHEELS]
     done = subprocess.run(pip, capture_output=True, text=True)
     if done.returncode:
+        errors = [s for s in done.stderr.splitlines() if s[:5] == "ERROR"] or [done.stderr]
         raise Stop(
-            f"The course's helpers could not be installed. pip says: {done.stderr.strip()}\n"
-            "ADVICE"
+            f"The course's helpers could not be installed. pip says: {errors[0][:300]}\n"
+            "Check the network and run this cell again. On Kaggle, switch Internet on in "
+            "the sidebar, or add the release's two .whl files as a data set."
         )
 sys.path.insert(0, str(Path(here[0]).resolve()))
 import helpers

@@ -3,7 +3,6 @@
 `make colab` runs all of it; `.ci/run` runs it without the tests marked `long`.
 """
 
-import hashlib
 import json
 import shutil
 import subprocess
@@ -38,7 +37,7 @@ def one_paragraph(cell: dict) -> str:
     """Return the error of a cell, which must be a short text without a traceback."""
     assert failed(cell), said(cell)
     text = "\n".join(cell["outputs"][-1]["traceback"])
-    assert text.count("\n") < 8 and len(text) < 900 and "Traceback" not in text and "--->" not in text, text
+    assert text.count("\n") < 3 and len(text) < 800 and "Traceback" not in text and "--->" not in text, text
     return text
 
 
@@ -120,11 +119,10 @@ def test_helpers_that_are_already_imported_are_named(student, served, kind):
 
 def test_another_wheel_at_the_same_address_is_refused(student, served):
     wheel = served.files / badges.wheels()[0].partition("#")[0]
-    with zipfile.ZipFile(wheel, "a") as attacked:
-        attacked.writestr("helpers/attack.py", "print('attacked')\n")
+    with zipfile.ZipFile(wheel, "a") as other:
+        other.writestr("helpers/attack.py", "print('attacked')\n")
     text = one_paragraph(student.cells(served.cell(), IMPORT)[0])
     assert "DO NOT MATCH THE HASHES" in text
-    assert hashlib.sha256(wheel.read_bytes()).hexdigest() in text
 
 
 def test_another_version_is_named_with_the_address_of_its_notebooks(student, served, made, tmp_path):
@@ -154,6 +152,7 @@ def test_without_a_network_it_ends_in_a_paragraph(student, served):
 def test_without_an_address_it_says_how_to_write_one(student, served):
     text = one_paragraph(student.cells(badges.setup_cell(badges.PLACEHOLDER).replace(GITHUB, served.host))[0])
     assert "no address yet" in text and "python -m helpers badges OWNER/REPO" in text
+    assert not served.asked
 
 
 def test_on_kaggle_without_internet_a_data_set_with_the_wheels_will_do(student, served, made, tmp_path):

@@ -21,7 +21,7 @@ NOTEBOOK_LINK = re.compile(r"(\[[^\]]+\]\(((?:\.\./|solutions/)?[\w-]+\.ipynb)\)
 SETUP = "# @title Setup"
 NO_ADDRESS = """\
     raise Stop(  # until then, nothing below is reached
-        "This copy of the course has no address yet. Write it, in a clone of the course: "
+        "This copy of the course has no address yet. Write it, in a clone of it, with: "
         "python -m helpers badges OWNER/REPO"
     )
 """

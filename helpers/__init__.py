@@ -21,6 +21,5 @@ answer back), `classroom/` (the lesson runner, the teacher's table) and `pocket/
 from helpers import threads
 
 __version__ = "1.0.0"
-ADDRESS = "https://github.com/your--name/finetune-step-by-step"
 
 threads.be_polite()

@@ -8,14 +8,13 @@ import nbformat
 import pytest
 from support import NOTEBOOKS, ROOT, clean_environ, code_cells, load_notebook, run, source
 
-from helpers import badges, check, lesson, progress
+from helpers import check, lesson, progress
+from tools import badges
 
 MOST_LINES = 15  # of a code cell, blank ones not counted
 WORDS_A_LINE = 6  # of prose for each line of code, at least
 TRAINING = ("01_gpu_check.ipynb", "04_train.ipynb", "05_evaluate.ipynb", "06_go_faster.ipynb")
 MACHINE_PATHS = re.compile(r"(?<![\w.])/(?:work|root|home|tmp|Users|usr|opt|mnt|content)/")
-# Before the first cell: let it find no helpers, even where the course is installed.
-HIDE = "import importlib.util as u; find = u.find_spec; u.find_spec = lambda n: None if n == 'helpers' else find(n)\n"
 
 every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
@@ -23,6 +22,11 @@ every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: pat
 def lines(cell) -> list[str]:
     """Return the lines of a cell that are not blank."""
     return [line for line in source(cell).splitlines() if line.strip()]
+
+
+def written(path) -> list:
+    """Return the code cells that an author has written: all but the setup cell (tests/test_release.py), a form."""
+    return [cell for cell in code_cells(path) if not source(cell).startswith(badges.SETUP)]
 
 
 def prose(path) -> str:
@@ -87,12 +91,12 @@ def test_no_path_of_a_machine_is_told(path):
 
 @every_notebook
 def test_code_cells_are_short(path):
-    assert {i: len(lines(c)) for i, c in enumerate(code_cells(path)) if len(lines(c)) > MOST_LINES} == {}
+    assert {i: len(lines(c)) for i, c in enumerate(written(path)) if len(lines(c)) > MOST_LINES} == {}
 
 
 @pytest.mark.parametrize("path", [*NOTEBOOKS, *lesson.solutions()], ids=lambda path: f"{path.parent.stem}-{path.stem}")
 def test_there_is_more_prose_than_code(path):
-    code = sum(len(lines(cell)) for cell in code_cells(path))
+    code = sum(len(lines(cell)) for cell in written(path))
     assert len(prose(path).split()) >= WORDS_A_LINE * code
 
 
@@ -130,7 +134,7 @@ def test_it_ends_with_a_summary_and_the_way_on(path):
     assert "## Summary" in last
     number = NOTEBOOKS.index(path) + 1
     if number < len(NOTEBOOKS):
-        assert re.search(r"\*\*Next: \[.+\]\((.+)\)\*\*", last)[1] == NOTEBOOKS[number].name
+        assert re.search(r"\*\*Next: \[[^\]]+\]\(([^)]+)\) ", last)[1] == NOTEBOOKS[number].name
     else:
         assert "end of the course" in last
 
@@ -199,10 +203,9 @@ def test_headings_begin_at_the_title(path):
     assert headings.count("#") == 1 and headings[0] == "#" and set(headings) <= {"#", "##", "###"}
 
 
-def first_cell(course: str | None = None) -> str:
-    """Return the source of the first code cell, with another place to install the course from."""
-    code = source(code_cells(NOTEBOOKS[0])[0])
-    return code if course is None else re.sub(r'COURSE = ".*"', f'COURSE = "{course}"', code)
+def first_cell() -> str:
+    """Return the setup cell as it is for a real repository, which lies, for these tests, nowhere."""
+    return badges.setup_cell("own-er/course").replace("https://github.com", "file:///no/such")
 
 
 def without_path(folder) -> dict[str, str]:
@@ -215,8 +218,8 @@ def without_path(folder) -> dict[str, str]:
 def test_the_first_cell_in_a_clone_uses_the_clone_and_installs_nothing(tmp_path):
     folder = tmp_path / "clone" / "notebooks"
     folder.mkdir(parents=True)
-    shutil.copytree(ROOT / "helpers", tmp_path / "clone" / "helpers", ignore=shutil.ignore_patterns("pocket"))
-    code = first_cell("/no/such/course")
+    shutil.copytree(ROOT / "helpers", tmp_path / "clone" / "helpers", ignore=shutil.ignore_patterns("data"))
+    code = first_cell()
     code = f"{code}\n{code}\nimport helpers; print(helpers.__file__)"
     done = run("-c", code, cwd=folder, env=without_path(tmp_path))
     assert done.returncode == 0, done.stderr
@@ -226,19 +229,21 @@ def test_the_first_cell_in_a_clone_uses_the_clone_and_installs_nothing(tmp_path)
 
 def test_the_first_cell_leaves_an_installed_course_alone(tmp_path):
     environ = without_path(tmp_path) | {"PYTHONPATH": str(ROOT)}
-    done = run("-c", first_cell("/no/such/course"), cwd=tmp_path, env=environ)
+    done = run("-c", first_cell(), cwd=tmp_path, env=environ)
     assert done.returncode == 0, done.stderr
     assert list(tmp_path.iterdir()) == []
 
 
 def test_the_first_cell_quotes_pip_where_it_fails(tmp_path):
-    hide = (
-        "import importlib.util as u\nfind = u.find_spec\nu.find_spec = lambda n: None if n == 'helpers' else find(n)\n"
-    )
-    done = run("-c", hide + first_cell("/no/such/course"), cwd=tmp_path, env=without_path(tmp_path))
-    assert done.returncode != 0
-    message = done.stderr[done.stderr.index("AssertionError: pip could not install the helpers. It said:") :]
-    assert "ERROR" in message and "/no/such/course" in message
-    kept = (tmp_path / "kept.txt").read_text().splitlines()
-    for name in ("numpy", "torch", "transformers"):
-        assert any(line.startswith(f"{name}==") for line in kept), "what is installed keeps its version"
+    done = run("-c", first_cell(), cwd=tmp_path, env=without_path(tmp_path))
+    assert done.returncode == 1 and done.stdout.startswith("Installing")
+    message = done.stderr[done.stderr.index("Stop: The course's helpers could not be installed. pip: ERROR: ") :]
+    assert "/no/such/own-er/course" in message and "run this cell again" in message
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_first_cell_names_a_file_that_is_in_its_place(tmp_path):
+    (tmp_path / "helpers.py").write_text("")
+    environ = without_path(tmp_path) | {"PYTHONPATH": str(ROOT)}
+    done = run("-c", f"import helpers\n{first_cell()}", cwd=tmp_path, env=environ)
+    assert done.returncode == 1 and str(tmp_path / "helpers.py") in done.stderr and "rename it" in done.stderr

@@ -63,8 +63,8 @@ def main() -> None:
     """Execute, clean and write each notebook."""
     import nbformat
 
-    from helpers import lesson
-    from helpers.files import write_text
+    from helpers.classroom import lesson
+    from helpers.durable.files import write_text
 
     wanted = sys.argv[1:]
     for name in [n for n in os.environ if n.startswith("LESSON_")]:

@@ -17,8 +17,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from helpers import badges, lesson  # noqa: E402
-from helpers.files import LessonError  # noqa: E402
+from helpers.classroom import lesson  # noqa: E402
+from helpers.durable.errors import LessonError  # noqa: E402
+from tools import badges  # noqa: E402
 
 WEB = ROOT / "tools" / "web"
 FONTS = (

@@ -237,7 +237,7 @@ def test_the_first_cell_leaves_an_installed_course_alone(tmp_path):
 def test_the_first_cell_quotes_pip_where_it_fails(tmp_path):
     done = run("-c", first_cell(), cwd=tmp_path, env=without_path(tmp_path))
     assert done.returncode == 1 and done.stdout.startswith("Installing")
-    message = done.stderr[done.stderr.index("Stop: The course's helpers could not be installed. pip: ERROR: ") :]
+    message = done.stderr[done.stderr.index("Stop: The course's helpers could not be installed. pip says: ") :]
     assert "/no/such/own-er/course" in message and "run this cell again" in message
     assert list(tmp_path.iterdir()) == []
 

@@ -21,12 +21,7 @@ HOSTS = r"(?:github\.com|raw\.githubusercontent\.com|colab\.research\.google\.co
 COLAB = re.compile(r"(https://colab\.research\.google\.com/github/[\w.-]+/[\w.-]+/blob/)[^/\s)]+(/notebooks/)")
 NOTEBOOK_LINK = re.compile(r"(\[[^\]]+\]\(((?:\.\./|solutions/)?[\w-]+\.ipynb)\))(?: \(\[in Colab\]\([^)]*\)\))?")
 SETUP = "# @title Setup"
-NO_ADDRESS = """\
-    raise Stop(  # until then, nothing below is reached
-        "This copy of the course has no address yet. Write it, in a clone of it, with: "
-        "python -m helpers badges OWNER/REPO"
-    )
-"""
+NO_ADDRESS = '    raise Stop("This copy has no address yet: python -m helpers badges OWNER/REPO")\n'
 
 
 def course(root: Path = ROOT) -> dict:

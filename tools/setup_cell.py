@@ -18,23 +18,21 @@ class Stop(Exception):
         return list(self.args)
 
 
-near = [".", "..", "../..", *sys.path]
-here = [place for place in near if Path(place, "helpers/pocket").is_dir()]
+here = [p for p in ("..", "../..", *sys.path) if Path(p, "helpers/pocket").is_dir()]
 if not here:  # no clone of the course, and not installed: so it is in Colab
     # NO ADDRESS
     print("Installing the course's helpers: a few seconds ...")
     here = [tempfile.mkdtemp()]
     kaggle = [p.parent for p in Path("/kaggle/input").rglob("finetune_*-VERSION-*.whl")]
     source = kaggle[0].as_uri() if kaggle else f"{COURSE}/releases/download/vVERSION"
-    pip = [sys.executable, "-m", "pip", "install", "-qq", "--no-deps", "--target"]
-    files = [f"{source}/{wheel}" for wheel in WHEELS]
-    done = subprocess.run([*pip, *here, *files], capture_output=True, text=True)
+    pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", *here]
+    pip += [f"{source}/{wheel}" for wheel in WHEELS]
+    done = subprocess.run(pip, capture_output=True, text=True)
     if done.returncode:
-        lines = done.stderr.splitlines()
-        errors = [line for line in lines if line.startswith("ERROR")] or [done.stderr]
+        why = done.stderr.partition("ERROR: ")[2] or done.stderr
         raise Stop(
-            f"The course's helpers could not be installed. pip: {errors[0][:300]}\n"
-            "Check the network, and run this cell again. On Kaggle, switch Internet on "
+            f"The course's helpers could not be installed. pip says: {why[:300]}\n"
+            "Check the network and run this cell again. On Kaggle, switch Internet on "
             "in the sidebar, or add the release's two .whl files as a data set."
         )
 sys.path.insert(0, str(Path(here[0]).resolve()))

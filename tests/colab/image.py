@@ -113,7 +113,7 @@ def home(folder: Path) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("LESSON_", "HF_", "PYTHON"))}
     for name in ("VIRTUAL_ENV", "IPYTHONDIR", "JUPYTER_PATH"):
         kept.pop(name, None)
-    return kept | {"HOME": str(folder), "USERPROFILE": str(folder), "OMP_NUM_THREADS": "2"}
+    return kept | {"HOME": str(folder), "USERPROFILE": str(folder)}
 
 
 if __name__ == "__main__":

@@ -73,7 +73,7 @@ def work(task: str, precision: str | None) -> None:
 
     from helpers import gpu, tokenization, training
     from helpers import settings as course
-    from helpers.files import write_json
+    from helpers.durable.files import write_json
 
     settings = course.read()
     result = {}

@@ -30,7 +30,7 @@ def start(**form) -> Settings:
     chosen = settings.read(**form)
     if chosen.home.is_relative_to(drive.DRIVE):
         drive.mount_drive()
-    with files.room_for("a result", chosen.home):
+    with files.room_for("a result", chosen.home), files.locked(chosen.home):  # several may begin at once
         chosen.home.mkdir(parents=True, exist_ok=True)
         files.write_text(chosen.home / "version.txt", f"{__version__}\n")
     # evaluate copies the metric's script before it runs it: into this run's home, not into the user's.

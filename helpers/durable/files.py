@@ -54,11 +54,14 @@ def write_text(path: Path, text: str) -> None:
     with room_for(path.name, path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
         aside = path.with_name(f".{path.name}-new")  # always the same name: what a kill leaves is written over
-        with aside.open("w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(aside, path)
+        try:
+            with aside.open("w", encoding="utf-8", newline="\n") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(aside, path)
+        finally:
+            aside.unlink(missing_ok=True)  # what did not fit takes no room
 
 
 def write_json(path: Path, value) -> None:

@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from hub import Hub, make_repositories
 
-from helpers import hub as helper
+from helpers.durable import hub as helper
 from helpers.settings import EDITIONS
 
 
@@ -58,7 +58,7 @@ def client(tmp_path, monkeypatch):
         ):
             monkeypatch.setattr(module, name, value)
         forget()
-        helper.patient()
+        helper.install_retries()
         monkeypatch.setattr(helper.Patience, "gave_up", (float("-inf"), 0))
 
     def forget() -> None:

@@ -63,9 +63,8 @@ def write_text(path: Path, text: str) -> None:
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(aside, path)
-        except BaseException:
-            aside.unlink(missing_ok=True)  # on a full disk it would take up room
-            raise
+        finally:
+            aside.unlink(missing_ok=True)  # what did not fit takes no room
 
 
 def write_json(path: Path, value) -> None:

@@ -11,7 +11,7 @@ import pytest
 from support import NOTEBOOKS, ROOT
 
 from helpers import __version__
-from helpers.files import LessonError
+from helpers.durable.errors import LessonError
 from tools import badges, release
 
 ALL = [*NOTEBOOKS, *sorted((ROOT / "notebooks" / "solutions").glob("0*.ipynb"))]

@@ -150,7 +150,7 @@ def test_best_model_is_the_best_epoch_in_every_weight(tmp_path, old_names):
     assert not torch.equal(after[0][name], after[2][name]), "the epochs differ in this weight"
     assert torch.equal(best[name], after[0][name])
     assert best.keys() == after[0].keys() and all(torch.equal(best[n], after[0][n]) for n in best)
-    assert training.summarize(trainer, settings.recipe, 1.0)["best_epoch"] == 1
+    assert training.summarize(trainer, 1.0)["best_epoch"] == 1
 
 
 def test_old_names_are_read_into_the_model(tmp_path):

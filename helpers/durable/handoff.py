@@ -84,8 +84,10 @@ def find(folder: Path, fingerprint: dict) -> Path | None:
 
 
 def _places(folder: Path) -> list[Path]:
-    """Return where a whole one may lie: the folder itself, NAME-2, NAME-3, ... that took its place while it could not be
-    moved, and .NAME-..., left by a process that was killed between moving the old one away and the new one in.
+    """Return where a whole one may lie.
+
+    That is the folder itself; NAME-2, NAME-3, ... that took its place while it could not be moved; and .NAME-..., left
+    by a process that was killed between moving the old one away and the new one in.
     """
     beside = [path for path in folder.parent.glob(f"{folder.name}-*") if path.name[len(folder.name) + 1 :].isdecimal()]
     return [folder, *sorted(beside), *_leftovers(folder)]

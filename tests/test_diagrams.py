@@ -223,6 +223,11 @@ def test_a_long_sentence_is_cut_and_keeps_its_end():
     assert "… and 17 more labels" in written
 
 
+@every_input
+def test_tokens_are_never_taken_for_formulas(figure):
+    assert not any(text.get_parse_math() for text in figure.axes[0].texts if text.get_text())
+
+
 def test_attention_leaves_out_what_is_looked_at_least():
     tokens = ["[CLS]", *[f"word{number}" for number in range(30)], "joy", "[SEP]"]
     figure = shown_attention(tokens)

@@ -4,6 +4,8 @@ import os
 import shutil
 import tempfile
 
+import helpers  # noqa: F401  before any test loads PyTorch: it sets how PyTorch's threads wait
+
 # Set before any test or kernel starts: kernels and the workers of pytest-xdist inherit it.
 os.environ.setdefault("LESSON_EDITION", "pocket")
 if "LESSON_HOME" not in os.environ:

@@ -25,16 +25,7 @@ from pathlib import Path
 import psutil
 
 ROOT = Path(__file__).resolve().parent.parent
-COLUMNS = (
-    "Setting",
-    "At once",
-    "Seconds (mean)",
-    "Longest",
-    "Predicted (mean)",
-    "Precision",
-    "Other work",
-    "sha256 of the weights",
-)
+COLUMNS = ("Setting", "At once", "Seconds", "Longest", "Predicted", "Precision", "Other work", "sha256 of the weights")
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -73,15 +64,14 @@ def work(task: str, precision: str | None) -> None:
 
     from helpers import gpu, tokenization, training
     from helpers import settings as course
-    from helpers.durable.files import write_json
 
     settings = course.read()
     result = {}
+    if precision:
+        gpu.choose_precision = lambda *measured: (precision, "it was asked for")
     with contextlib.redirect_stdout(sys.stderr):
-        tokenization.prepare(settings)
-        known = gpu.machine(settings)
-        if precision:
-            write_json(settings.home / "machine.json", known | {"precision": precision})
+        tokenization.load_or_make(settings)
+        gpu.measure_machine(settings)
         if task == "train":
             _, _, result = training.train(settings)
             weights = (settings.home / "model" / "model.safetensors").read_bytes()
@@ -90,11 +80,11 @@ def work(task: str, precision: str | None) -> None:
 
 
 def start(task: str, environ: dict[str, str], asked: argparse.Namespace) -> subprocess.Popen:
-    """Start `work` in a new process."""
+    """Start `work` in a new process; what it has to say besides its result goes to stderr."""
     command = [sys.executable, __file__, "--work", task]
     if asked.precision:
         command += ["--precision", asked.precision]
-    return subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    return subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, text=True)
 
 
 def finish(process: subprocess.Popen, seconds: float) -> dict | None:

@@ -34,6 +34,11 @@ def test_it_is_set_by_the_import_of_the_course_before_torch_is_loaded():
     assert not loaded and said == "polite"
 
 
+def test_the_tests_are_polite_themselves():
+    """conftest.py has imported the course before PyTorch, so that workers and kernels inherit it."""
+    assert threads.be_polite() in ("polite", "yours")
+
+
 def test_openmp_has_read_it():
     """GNU's OpenMP, as PyTorch brings it on Linux, prints its settings when it is loaded."""
     code = "import helpers, torch; print('{}')"
@@ -109,3 +114,15 @@ def test_busy_leaves_out_its_own_work():
     assert all(0 <= share <= 1 for share, _ in shares)
     # Its own thread had `spent` seconds of 0.4 * cores; the others cannot have had more than the rest.
     assert all(share <= 1 - spent / (0.4 * cores) + 0.2 / cores + 0.05 for share, spent in shares), shares
+
+
+def test_the_benchmark_prints_a_row_for_each_setting(tmp_path):
+    """Other threads' way to wait changes the time and not one weight."""
+    options = ["default", "polite", "--at-once", 1, "--rows", 64, "--epochs", 1, "--precision", "fp32"]
+    done = run(ROOT / "benchmarks" / "threads.py", *options, cwd=tmp_path, timeout=300)
+    assert done.returncode == 0, done.stderr
+    header, _, *rows = [[cell.strip() for cell in line.strip("| ").split("|")] for line in done.stdout.splitlines()]
+    table = [dict(zip(header, row, strict=True)) for row in rows]
+    assert [row["Setting"] for row in table] == ["`default`", "`polite`"]
+    assert all(float(row["Seconds"]) > 0 and float(row["Predicted"]) > 0 for row in table)
+    assert table[0]["sha256 of the weights"] == table[1]["sha256 of the weights"] != ""

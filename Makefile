@@ -17,12 +17,13 @@ lesson: $(VENV)/ready
 	$(RUN) -m helpers lesson
 
 test: check
-	$(RUN) -m pytest tests
-	$(RUN) -m pytest --nbmake notebooks/
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist loadfile tests
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --nbmake notebooks/
 
 # Each kill is a real SIGKILL at a random moment; nothing may be lost. About as many seconds as kills, times two.
 soak: $(VENV)/ready
 	$(RUN) tests/faults/soak.py --kills $(or $(KILLS),200) --seed $(or $(SEED),1)
+	$(RUN) -m pytest tests -m soak
 
 check: $(VENV)/ready
 	$(RUN) -m ruff check .

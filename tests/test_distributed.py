@@ -6,13 +6,14 @@ import shutil
 import pytest
 from support import ROOT, clean_environ, make_settings, run
 
-from helpers.files import is_complete, read_json
+from helpers.durable import handoff
+from helpers.durable.files import read_json
 
 # Two processes draw other dropout masks than one, and sum their gradients in another order: from the first step on the
 # weights differ a little, and after 32 steps so do some answers. Measured with seeds 42, 1, 2 and 3: accuracies differ
 # by at most 0.0175 (400 and 600 rows); this allows nearly three times as much.
 TOLERANCE = 0.05
-ROWS, EPOCHS, BATCH, DEVELOPMENT, FINAL = 1000, 1, 32, 400, 600
+ROWS, EPOCHS, BATCH, VALIDATION, TEST = 1000, 1, 32, 400, 600
 ONE = ("-m", "helpers", "train")
 TWO = ("-m", "accelerate.commands.launch", "--config_file", "tests/two_cpu_processes.yaml", "-m", "helpers", "train")
 
@@ -25,7 +26,7 @@ def homes(tmp_path_factory):
         home = tmp_path_factory.mktemp(name)
         if found:  # the speeds of this machine are measured once, so that both train in the same precision
             (home / "lesson_home" / "pocket").mkdir(parents=True)
-            shutil.copy(found["one"][0] / "machine.json", home / "lesson_home" / "pocket")
+            shutil.copytree(found["one"][0] / "machine", home / "lesson_home" / "pocket" / "machine")
         values = {"LESSON_EDITION": "pocket", "LESSON_TRAIN_ROWS": ROWS, "LESSON_EPOCHS": EPOCHS, "OMP_NUM_THREADS": 1}
         done = run(*command, cwd=ROOT, env=clean_environ(home, **values), timeout=200)
         assert done.returncode == 0, done.stderr[-3000:]
@@ -35,16 +36,16 @@ def homes(tmp_path_factory):
 
 def test_one_and_two_processes_take_the_same_steps(homes):
     for home, _ in homes.values():
-        record = read_json(home / "model" / "training.json")
-        assert record["steps"] == EPOCHS * -(-ROWS // BATCH)
-        assert len(record["development_accuracy_by_epoch"]) == EPOCHS
+        summary = read_json(home / "model" / "training.json")
+        assert summary["steps"] == EPOCHS * -(-ROWS // BATCH)
+        assert len(summary["validation_accuracy_by_epoch"]) == EPOCHS
 
 
 def test_one_and_two_processes_come_to_nearly_the_same_result(homes):
     one, two = (read_json(home / "results.json") for home, _ in homes.values())
-    assert one["rows"] == two["rows"] == {"train": ROWS, "development": DEVELOPMENT, "final": FINAL}
+    assert one["rows"] == two["rows"] == {"train": ROWS, "validation": VALIDATION, "test": TEST}
     assert abs(one["accuracy"] - two["accuracy"]) <= TOLERANCE
-    pairs = zip(one["development_accuracy_by_epoch"], two["development_accuracy_by_epoch"], strict=True)
+    pairs = zip(one["validation_accuracy_by_epoch"], two["validation_accuracy_by_epoch"], strict=True)
     assert all(abs(ours - theirs) <= TOLERANCE for ours, theirs in pairs)
     assert one["tfidf_accuracy"] == two["tfidf_accuracy"] and one["precision"] == two["precision"]
 
@@ -52,7 +53,7 @@ def test_one_and_two_processes_come_to_nearly_the_same_result(homes):
 def test_accuracies_are_counted_over_every_row_once(homes):
     for home, _ in homes.values():
         results = read_json(home / "results.json")
-        for share, rows in ((results["accuracy"], FINAL), (results["development_accuracy_by_epoch"][0], DEVELOPMENT)):
+        for share, rows in ((results["accuracy"], TEST), (results["validation_accuracy_by_epoch"][0], VALIDATION)):
             assert share * rows == pytest.approx(round(share * rows), abs=1e-6)
 
 
@@ -60,9 +61,19 @@ def test_both_leave_complete_files_and_nothing_else(homes, tmp_path):
     settings = make_settings(tmp_path, train_rows=ROWS, epochs=EPOCHS)
     for home, _ in homes.values():
         for stage in ("data", "tokenized", "model"):
-            assert is_complete(home / stage, settings.identity(stage))
+            assert handoff.find(home / stage, settings.fingerprint(stage)) == home / stage
         left = {name for name in os.listdir(home) if not name.endswith(".lock")}
-        made = {"data", "tokenized", "model", "cache", "machine.json", "prediction.json", "results.json", "checkpoints"}
+        made = {
+            "data",
+            "tokenized",
+            "model",
+            "cache",
+            "machine",
+            "prediction",
+            "results.json",
+            "checkpoints",
+            "version.txt",
+        }
         assert left == made
         assert [name for name in os.listdir(home / "checkpoints") if not name.endswith(".lock")] == []
 

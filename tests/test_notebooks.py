@@ -8,10 +8,12 @@ import nbformat
 import pytest
 from support import NOTEBOOKS, ROOT, clean_environ, code_cells, load_notebook, run, source
 
-from helpers import check, lesson, progress
+from helpers.classroom import lesson
+from helpers.exercises import judging, registry
 from tools import badges
 
 MOST_LINES = 15  # of a code cell, blank ones not counted
+MOST_COLUMNS = 88  # of a line of code: what JupyterLab shows on a small screen
 WORDS_A_LINE = 6  # of prose for each line of code, at least
 TRAINING = ("01_gpu_check.ipynb", "04_train.ipynb", "05_evaluate.ipynb", "06_go_faster.ipynb")
 MACHINE_PATHS = re.compile(r"(?<![\w.])/(?:work|root|home|tmp|Users|usr|opt|mnt|content)/")
@@ -95,6 +97,29 @@ def test_code_cells_are_short(path):
 
 
 @pytest.mark.parametrize("path", [*NOTEBOOKS, *lesson.solutions()], ids=lambda path: f"{path.parent.stem}-{path.stem}")
+def test_lines_of_code_are_short(path):
+    code = [line for cell in written(path) for line in lines(cell) if not line.startswith("# @title ")]
+    assert [line for line in code if len(line) > MOST_COLUMNS] == []
+
+
+@every_notebook
+def test_setup_and_settings_are_folded_away(path):
+    """In Colab as a form, in JupyterLab as a hidden source: the lesson begins with the lesson."""
+    for cell in code_cells(path)[:2]:
+        assert source(cell).startswith("# @title ")
+        assert cell["metadata"]["cellView"] == "form" and cell["metadata"]["jupyter"] == {"source_hidden": True}
+
+
+@every_notebook
+def test_what_is_true_of_this_data_alone_is_told_and_not_asserted(path):
+    """With a reader's own data or model a claim may fail; then it is a sentence, and the notebook goes on."""
+    claims = code_cells(path)[-3]
+    said = "".join("".join(output.get("text", "")) for output in claims["outputs"]).splitlines()
+    assert said and all(line.endswith((": holds here", ": does not hold here")) for line in said)
+    assert "assert " not in source(claims)
+
+
+@pytest.mark.parametrize("path", [*NOTEBOOKS, *lesson.solutions()], ids=lambda path: f"{path.parent.stem}-{path.stem}")
 def test_there_is_more_prose_than_code(path):
     code = sum(len(lines(cell)) for cell in written(path))
     assert len(prose(path).split()) >= WORDS_A_LINE * code
@@ -146,7 +171,7 @@ def test_a_self_test_opens_it_and_its_answers_are_folded_away(path):
     assert place <= 4 and cell.count("<details>") == cell.count("</details>") == 3
 
 
-MODULES = dict(zip(sorted(path.stem for path in NOTEBOOKS), progress.NOTEBOOKS, strict=True))
+MODULES = dict(zip(sorted(path.stem for path in NOTEBOOKS), registry.TITLES, strict=True))
 every_solution = pytest.mark.parametrize("path", lesson.solutions(), ids=lambda path: path.stem)
 
 
@@ -159,22 +184,22 @@ def test_each_exercise_has_a_cell_that_runs_unanswered(path):
     module = MODULES[path.stem]
     text = "\n".join(map(source, code_cells(path)))
     assert f'check = Check("{module}", globals())' in text
-    assert re.findall(r"^check\.(\w+)\(", text, re.M) == list(check.exercises(module))
-    assert 4 <= len(check.exercises(module)) <= 6
+    assert re.findall(r"^check\.(\w+)\(", text, re.M) == list(registry.EXERCISES[module])
+    assert 4 <= len(registry.EXERCISES[module]) <= 6
     for cell in code_cells(path):
         if re.search(r"^check\.\w+\(", source(cell), re.M):
             (output,) = cell["outputs"]
-            assert check.SIGNS[check.OPEN] in "".join(output["data"]["text/plain"])
+            assert judging.SIGNS[judging.OPEN] in "".join(output["data"]["text/plain"])
     headings = re.findall(r"^### Exercise (\d\.\d|\w+)", prose(path), re.M)
-    assert len(headings) == len(check.exercises(module))
+    assert len(headings) == len(registry.EXERCISES[module])
 
 
 @every_solution
 def test_a_solution_answers_every_exercise(path):
     module = MODULES[path.stem]
     cells = [cell for cell in code_cells(path) if re.search(r"^check\.\w+\(", source(cell), re.M)]
-    assert [re.search(r"^check\.(\w+)\(", source(c), re.M)[1] for c in cells] == list(check.exercises(module))
-    assert all(check.SIGNS[check.RIGHT] in "".join(cell["outputs"][-1]["data"]["text/plain"]) for cell in cells)
+    assert [re.search(r"^check\.(\w+)\(", source(c), re.M)[1] for c in cells] == list(registry.EXERCISES[module])
+    assert all(judging.SIGNS[judging.RIGHT] in "".join(cell["outputs"][-1]["data"]["text/plain"]) for cell in cells)
     assert any(f'Check("{module}", globals(), remember=False)' in source(cell) for cell in code_cells(path))
 
 

@@ -11,10 +11,12 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
-from support import NOTEBOOKS, ROOT, clean_environ, run, tiny_data, tiny_model
+from support import NOTEBOOKS, ROOT, clean_environ, refused, run, tiny_data, tiny_model
 
-from helpers import __version__, lesson
-from helpers.files import LessonError
+from helpers import __version__, course
+from helpers.__main__ import main
+from helpers.classroom import lesson
+from helpers.durable.errors import LessonError
 from tools import badges
 
 MOST_BYTES = 12 * 2**20
@@ -67,12 +69,14 @@ def test_what_site_and_browser_tests_need_is_listed_and_pinned(extra):
         assert Requirement(f"{name}{bound}").specifier.contains(pinned[name]), name
 
 
-def test_browser_tests_run_only_where_they_are_asked_for(tmp_path):
-    for where, there in (("tests", False), ("tests/browser", True)):
-        done = run("-m", "pytest", "--collect-only", "-q", where, cwd=ROOT, env=clean_environ(tmp_path))
-        assert ("tests/browser/test_site.py" in done.stdout) == there, (
-            done.stdout + done.stderr
-        )  # found, or without selenium
+@pytest.mark.parametrize(("where", "there"), [("tests", False), ("tests/browser", True)])
+def test_browser_tests_run_only_where_they_are_asked_for(tmp_path, where, there):
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    (tmp_path / "tests" / "browser").mkdir(parents=True)
+    (tmp_path / "tests" / "browser" / "test_site.py").write_text("def test_it(): pass")
+    quiet = ["-p", "no:cacheprovider", "-p", "no:hypothesispytest", "-p", "no:nbmake", "-p", "no:xdist"]
+    done = run("-m", "pytest", "--collect-only", "-q", *quiet, where, cwd=tmp_path, env=clean_environ(tmp_path))
+    assert ("tests/browser/test_site.py" in done.stdout) == there, done.stdout + done.stderr
 
 
 def test_the_conda_environment_is_the_same():
@@ -121,7 +125,7 @@ def test_every_module_is_in_the_packages_description():
     import helpers
 
     for path in (ROOT / "helpers").glob("[a-z]*.py"):
-        assert f"``{path.stem}``" in helpers.__doc__, path.name
+        assert f"`{path.stem}`" in helpers.__doc__, path.name
 
 
 @pytest.fixture
@@ -241,33 +245,55 @@ def test_the_command_exits_with_2_and_a_message(tmp_path):
     assert done.stderr.strip().startswith("'nonsense' is not a repository.") and "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("arguments", [["--epochs", "many"], ["--edition", "bucket"], ["--model", "no such!"]])
-def test_bad_options_exit_with_2_and_a_message(tmp_path, arguments):
-    done = run("-m", "helpers", "train", *arguments, cwd=ROOT, env=clean_environ(tmp_path, LESSON_EDITION="pocket"))
-    assert done.returncode == 2 and "Traceback" not in done.stderr
-    assert arguments[1] in done.stderr
-
-
-def test_help_names_commands_and_settings(tmp_path):
-    top = run("-m", "helpers", "--help", cwd=ROOT, env=clean_environ(tmp_path))
-    assert top.returncode == 0 and all(word in top.stdout for word in ("lesson", "train", "badges"))
-    train = run("-m", "helpers", "train", "--help", cwd=ROOT, env=clean_environ(tmp_path))
-    for option in ("edition", "home", "model", "dataset", "train-rows", "epochs", "seed"):
-        assert f"--{option}" in train.stdout
-
-
-def test_no_command_is_an_error(tmp_path):
-    done = run("-m", "helpers", cwd=ROOT, env=clean_environ(tmp_path))
-    assert done.returncode == 2 and "usage:" in done.stderr
-
-
-def test_options_win_over_the_environment(tmp_path, monkeypatch):
-    monkeypatch.setenv("LESSON_HOME", str(tmp_path))
-    monkeypatch.setenv("LESSON_SEED", "3")
+@pytest.fixture
+def command(tmp_path, monkeypatch, capsys):
+    """A function: run a command line in this process; return (exit status, what it printed, its errors)."""
+    for name in ("EDITION", "HOME", "KEEP_ON_DRIVE", "MODEL", "DATASET", "TRAIN_ROWS", "EPOCHS", "SEED"):
+        monkeypatch.setenv(f"LESSON_{name}", "")  # so that what a command sets is taken back
     monkeypatch.setenv("LESSON_EDITION", "pocket")
-    monkeypatch.setenv("LESSON_EPOCHS", "2")
-    settings = lesson.start({"seed": "9", "epochs": None, "edition": "pocket"})
-    assert (settings.seed, settings.epochs) == (9, 2)
+    monkeypatch.setenv("LESSON_HOME", str(tmp_path / "home"))
+
+    def done(*arguments: str) -> tuple[int, str, str]:
+        try:
+            status = main([*arguments])
+        except SystemExit as stopped:  # as argparse ends
+            status = stopped.code
+        return status, *capsys.readouterr()
+
+    return done
+
+
+@pytest.mark.parametrize("arguments", [["--epochs", "many"], ["--edition", "bucket"], ["--model", "no such!"]])
+@pytest.mark.parametrize("name", ["train", "lesson"])
+def test_bad_options_exit_with_2_and_a_message(command, name, arguments):
+    status, out, errors = command(name, *arguments)
+    assert (status, out) == (2, "") and arguments[1] in errors and "Traceback" not in errors
+
+
+def test_a_home_that_cannot_be_written_exits_with_2_and_a_message(command, tmp_path):
+    (tmp_path / "home").write_text("a file")
+    status, _, errors = command("train")
+    assert status == 2 and "LESSON_HOME" in errors and "Traceback" not in errors
+
+
+def test_an_error_that_nobody_can_explain_is_not_hidden(command, monkeypatch):
+    monkeypatch.setattr(course, "start_command", lambda values: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        command("train")
+
+
+def test_help_names_commands_and_settings(command):
+    status, out, _ = command("--help")
+    assert status == 0 and all(word in out for word in ("lesson", "train", "progress", "badges"))
+    _, out, _ = command("train", "--help")
+    for option in ("edition", "home", "keep-on-drive", "model", "dataset", "train-rows", "epochs", "seed"):
+        assert f"--{option}" in out
+
+
+@pytest.mark.parametrize("arguments", [[], ["trian"], ["train", "--colour", "red"]])
+def test_no_such_command_is_an_error(command, arguments):
+    status, _, errors = command(*arguments)
+    assert status == 2 and "usage:" in errors
 
 
 def test_a_failing_notebook_is_reported_with_its_page(tmp_path):
@@ -278,7 +304,7 @@ def test_a_failing_notebook_is_reported_with_its_page(tmp_path):
     metadata = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
     cells = [new_code_cell("print('before')"), new_code_cell("1 / 0"), new_code_cell("print('after')")]
     nbformat.write(new_notebook(cells=cells, metadata=metadata), path)
-    with pytest.raises(LessonError, match="broken.ipynb stopped: ZeroDivisionError: division by zero"):
+    with refused("lesson-stopped", "broken.ipynb", "ZeroDivisionError: division by zero"):
         lesson.execute(path, tmp_path / "pages")
     kept = nbformat.read(tmp_path / "pages" / "broken.ipynb", as_version=4)
     assert kept.cells[0].outputs[0].text == "before\n" and not kept.cells[2].outputs
@@ -302,10 +328,10 @@ def test_the_page_of_a_notebook_says_what_its_figures_show(tmp_path):
 
 
 PROBE = """
-from helpers import files
-from helpers import settings as course
-settings = course.read()
-files.write_json(settings.home / "results.json", [settings.model, settings.dataset])
+from helpers import settings
+from helpers.durable import files
+chosen = settings.read()
+files.write_json(chosen.home / "results.json", [chosen.model, chosen.dataset])
 """
 
 
@@ -322,7 +348,7 @@ def test_folders_given_relative_to_here_are_found_by_every_notebook(tmp_path, mo
     folders = [tiny_model(tmp_path / "here" / "mine"), tiny_data(tmp_path / "here" / "data")]
     monkeypatch.chdir(tmp_path / "here")
     options = {"edition": "pocket", "home": "results", "model": "mine", "dataset": "data"}
-    assert lesson.run(lesson.start(options)) == [str(folder) for folder in folders]
+    assert lesson.run(course.start_command(options)) == [str(folder) for folder in folders]
 
 
 def test_the_version_is_the_packages():

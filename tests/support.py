@@ -39,7 +39,7 @@ def make_settings(home: Path, **values) -> course.Settings:
 def refused(code: str, *parts: str):
     """Expect a LessonError of this code inside the block; what it must name (a file, a number) stands in its text.
 
-    How the sentence goes is no test's affair but tests/test_errors.py's.
+    How the sentence goes is no test's affair but tests/test_error_texts.py's.
     """
     with pytest.raises(LessonError) as caught:
         yield caught

@@ -41,6 +41,7 @@ NEEDED = {
         "multiprocess", "xxhash", "filelock", "safetensors",
     )
 }  # fmt: skip
+POCKET = "pocket-distilbert"
 TOLERANCE = 1e-3  # between the weights of a batch computed at once and in parts, float32
 
 
@@ -66,7 +67,7 @@ class Training:
     Attributes:
         home: LESSON_HOME. model: a folder. edition: whose recipe. precision: "fp32", "fp16" or "bf16".
         rows: training rows; None: all. epochs: how often each is read.
-        every_step: save a checkpoint after each step.
+        every_step: save a checkpoint after each step. quick: predict from a step or two, not from two seconds of them.
         room: bytes that are left free on the GPU; None: all there are. On a CPU: rows that "fit".
     """
 
@@ -77,6 +78,7 @@ class Training:
     rows: int | None
     epochs: int = 2
     every_step: bool = False
+    quick: bool = False
     room: int | None = None
 
     @property
@@ -119,6 +121,9 @@ def train(work: Training) -> dict:
     gpu.measure_machine = lambda _: {"precision": precision}
     if work.every_step:
         checkpoints.SAVE_EVERY, checkpoints.MAX_SAVE_SHARE = 0, math.inf
+    if work.quick:
+        patient = gpu.median_seconds
+        gpu.median_seconds = lambda step, seconds: patient(step, 0)
     filling = fill(work.room) if work.room else None
     model, _, summary = training.train(known)
     del filling
@@ -220,27 +225,27 @@ def try_trainings(scratch: Path, models: dict, plan: Plan, precisions: list[str]
     for name, folder in models.items():
         edition = plan.edition if name == recipes.SHAPE else "pocket"
         for precision in precisions:
-            work = Training(scratch / f"train-{name}-{precision}", folder, edition, precision, plan.rows)
-            found.append(finish(work)[0] | {"model": name})
+            home = scratch / f"train-{name}-{precision}"
+            found.append(finish(Training(home, folder, edition, precision, plan.rows, quick=plan is SMALLEST))[0])
+            found[-1]["model"] = name
             say(f"{name}, {precision}: {found[-1]['measured_seconds']:.1f} s")
     return found
 
 
 def try_kill(scratch: Path, model: Path, plan: Plan, precision: str) -> dict:
-    """Train twice undisturbed, and once killed and run again; compare the weights."""
-    calm, again, killed = (
-        Training(scratch / f"kill-{name}", model, "pocket", precision, plan.rows, every_step=True)
-        for name in ("calm", "again", "killed")
+    """Train a second time undisturbed, and a third time killed and run again; compare the weights with the first."""
+    first, second, killed = (
+        Training(scratch / name, model, "pocket", precision, plan.rows, quick=plan is SMALLEST)
+        for name in (f"train-{POCKET}-{precision}", "kill-undisturbed", "kill-killed")
     )
-    finish(calm)
-    finish(again)
-    kill(killed, plan.kill_after)
+    finish(second)
+    kill(dataclasses.replace(killed, every_step=True), plan.kill_after)
     _, said = finish(killed)
     result = {
         "precision": precision,
         "continued": next((line for line in said.splitlines() if line.startswith("Continuing")), None),
-        "difference": difference(calm.folder, killed.folder),
-        "difference_of_two_undisturbed": difference(calm.folder, again.folder),
+        "difference": difference(first.folder, killed.folder),
+        "difference_of_two_undisturbed": difference(first.folder, second.folder),
     }
     result["kept"] = bool(result["continued"]) and result["difference"] <= max(
         1e-6, 10 * result["difference_of_two_undisturbed"]
@@ -262,6 +267,7 @@ def try_memory(scratch: Path, model: Path, plan: Plan, on_gpu: bool) -> dict:
     """Train with all of the memory, and with less and less of it until a batch does not fit; compare."""
     model = without_dropout(model, scratch / "without-dropout")
     options = {"model": model, "edition": plan.edition, "precision": "fp32", "rows": plan.memory_rows, "epochs": 1}
+    options["quick"] = plan is SMALLEST
     roomy = Training(scratch / "memory-roomy", **options)
     enough, _ = finish(roomy)
     static = 16 * enough["parameters"]  # weights, gradients, and AdamW's two averages
@@ -348,7 +354,7 @@ def measure(scratch: Path, smallest: bool) -> dict:
     begin, on_gpu = time.perf_counter(), torch.cuda.is_available()
     plan = SMALLEST if smallest else FULL
     large = SHIPPED / "model" if smallest else Path(recipes.random_distilbert(scratch / recipes.SHAPE))
-    models = {"pocket-distilbert": SHIPPED / "model"} | ({} if smallest else {recipes.SHAPE: large})
+    models = {POCKET: SHIPPED / "model"} | ({} if smallest else {recipes.SHAPE: large})
     precisions = ["fp16", "bf16"] if on_gpu else ["fp32", "bf16"]
     result = {
         "device": str(gpu.find_device()),

@@ -1,6 +1,6 @@
 """Kill a training again and again, at random moments, and see whether anything is ever lost.
 
-`make soak` runs 200 kills, and then, with SOAK=1, the tests whose tables are short otherwise;
+`make soak` runs 200 kills, and then the tests that are marked as soak;
 `python tests/faults/soak.py --kills 1000 --seed 7` makes others. A *trajectory* is one training that is killed up to
 four times and run again after each; in the end its model must be, bit for bit, that of a training that nobody
 disturbed. Exit status 0 only then.
@@ -10,7 +10,6 @@ import argparse
 import atexit
 import collections
 import functools
-import os
 import random
 import re
 import shutil
@@ -28,7 +27,6 @@ from helpers.durable.files import MANIFEST, read_json
 
 EPOCHS, ROWS = 2, 160  # five steps an epoch
 MOST_KILLS = 4  # of one training
-SOAK = os.environ.get("SOAK") == "1"  # let tests go through all of their tables
 
 
 def outcome(home: Path) -> dict:

@@ -4,7 +4,7 @@ import shutil
 import signal
 
 import pytest
-from soak import EPOCHS, ROWS, SOAK, outcome, soak
+from soak import EPOCHS, ROWS, outcome, soak
 
 KILLS, SEED = 24, 4
 HALF = 5  # steps in an epoch
@@ -41,8 +41,10 @@ MOMENTS = [
     ("best", 2 * HALF, False, 2 * HALF, "fp32"),
     ("keeping", 2 * HALF, True, 2 * HALF, "fp32"),
 ]
-if SOAK:
-    MOMENTS += [(*moment, {"fp32": "bf16", "bf16": "fp32"}[precision]) for *moment, precision in MOMENTS]
+MOMENTS += [  # the same in the other precision
+    pytest.param(*moment, {"fp32": "bf16", "bf16": "fp32"}[precision], marks=pytest.mark.soak)
+    for *moment, precision in MOMENTS
+]
 
 
 @pytest.mark.parametrize(("phase", "steps", "last", "goes_on_after", "precision"), MOMENTS)

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from soak import SOAK, outcome
+from soak import outcome
 from support import make_settings, tiny_data, tiny_model
 
 from helpers import training
@@ -102,12 +102,11 @@ def test_every_file_torn_in_every_way_is_seen(home):
             path.write_bytes(whole)
 
 
-@pytest.mark.parametrize(
-    ("name", "how"),
-    itertools.product(FILES, HURTS)
-    if SOAK
-    else [("optimizer.pt", "cut"), (MANIFEST, "missing"), ("trainer_state.json", "empty")],
-)
+TORN = [("optimizer.pt", "cut"), (MANIFEST, "missing"), ("trainer_state.json", "empty")]
+OTHERS = [pytest.param(*case, marks=pytest.mark.soak) for case in itertools.product(FILES, HURTS) if case not in TORN]
+
+
+@pytest.mark.parametrize(("name", "how"), TORN + OTHERS)
 def test_a_torn_one_is_set_aside_and_the_one_before_is_taken(nursery, calm, home, name, how):
     HURTS[how](run_folder(home) / "checkpoint-9" / name)
     torn = content(run_folder(home) / "checkpoint-9")

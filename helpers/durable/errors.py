@@ -1,13 +1,20 @@
-"""What the Hub's and the libraries' errors mean: one paragraph each, with the one thing to try next."""
+"""What went wrong, said so that a student can mend it: one paragraph each, with the one thing to try next."""
 
 import errno
 import re
+import traceback
 
-from huggingface_hub.errors import HTTPError, OfflineModeIsEnabled
+from huggingface_hub.errors import HfHubHTTPError, HTTPError, OfflineModeIsEnabled
+
+OFFLINE_HINT = "The pocket edition (edition = pocket in the settings cell, or LESSON_EDITION=pocket) needs no network."
 
 
 class LessonError(Exception):
-    """Something a student or teacher can mend. The message says what happened, why, and the next thing to try."""
+    """Something a student or teacher can mend. The message says what happened, why, and the next thing to try.
+
+    Args:
+        code: a short word for the kind of error, such as "disk-full". Programs and tests ask for it, not for the text.
+    """
 
     def __init__(self, text: str, code: str = ""):
         super().__init__(text)
@@ -18,12 +25,46 @@ class LessonError(Exception):
         return [f"LessonError: {self}"]
 
 
-LONGEST = 90  # seconds; when the Hub asks for a longer wait than this, it is better to come back later
-OFFLINE_HINT = "The pocket edition (edition = pocket in the settings cell, or LESSON_EDITION=pocket) needs no network."
-SOURCE = re.compile(r"^/(api/)?(models/|datasets/)?(.+?)/(?:resolve|revision|tree|paths-info)/([^/]+)")
+def explain(error: BaseException | None) -> LessonError | None:
+    """Return the paragraph for a full disk, and for an error of the Hub or of a data set; None for any other error.
+
+    The libraries wrap what they cannot handle: the cause may stand several links down the chain. What was raised
+    `from None` has no other cause. An error of a student's own, such as one of `requests`, is any other error.
+    """
+    chain = []
+    while error is not None and error not in chain:
+        chain.append(error)
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    for link in chain:
+        if isinstance(link, LessonError):
+            return link
+        if isinstance(link, OSError) and link.errno == errno.ENOSPC:
+            return LessonError(
+                "The disk is full. Make room (downloads are kept in ~/.cache/huggingface, or HF_HOME) and run the same "
+                "again. Nothing half-written is used.",
+                "disk-full",
+            )
+    for link in chain:
+        if isinstance(link, OfflineModeIsEnabled) or "(OfflineModeIsEnabled)" in str(link):
+            trouble = "What is needed is not in this machine's cache, and HF_HUB_OFFLINE forbids the network"
+            return hub_unreachable(trouble, "offline")
+        if is_hub_error(link):
+            return hub_unreachable(connection_problem(link))
+        if type(link).__module__ == "datasets.exceptions" or "Config name is missing" in str(link):
+            return unreadable_data(chain[-1])
+    return None
 
 
-def away(error: Exception) -> str:
+def is_hub_error(error: BaseException) -> bool:
+    """True when a download of huggingface_hub broke, or did not arrive whole; False for an error of anybody else."""
+    modules = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)]
+    if not any(module.startswith("huggingface_hub.") for module in modules):
+        return False
+    broke = isinstance(error, HTTPError) and not isinstance(error, HfHubHTTPError)  # that one is an answer
+    return broke or "Consistency check failed" in str(error)
+
+
+def connection_problem(error: BaseException) -> str:
     """Return in a few words why no answer came."""
     text, kind = str(error), type(error).__name__
     if "CERTIFICATE" in text.upper():
@@ -35,93 +76,22 @@ def away(error: Exception) -> str:
     return "The Hub cannot be reached" if "Connect" in kind else "The connection to the Hub broke"
 
 
-def lost(trouble: str, tries: int, wanted: int = 0) -> str:
-    """Return the paragraph for a Hub that did not come back."""
-    more = f", also after {tries} more tries" if tries else ""
-    more += f", and asks us to come back in {wanted / 60:.0f} minutes" if wanted > LONGEST else ""
-    return (
-        f"{trouble}{more}. Nothing is lost or half done: when the network is back, run the same cell or command again. "
-        + OFFLINE_HINT
+def hub_unreachable(trouble: str, code: str = "hub-away") -> LessonError:
+    """Return the error for a Hub that did not come back, or cannot be asked."""
+    return LessonError(
+        f"{trouble}. Nothing is lost or half done: when the network is back, run the same cell or command again. "
+        + OFFLINE_HINT,
+        code,
     )
-
-
-def refusal(response) -> LessonError | None:
-    """Return the error for an answer that no further try would change; None for a good one, or for a missing file."""
-    status, code = response.status_code, response.headers.get("X-Error-Code", "")
-    if status not in (401, 403) and code not in ("RepoNotFound", "RevisionNotFound"):
-        return None
-    found = SOURCE.match(response.request.url.path) or re.match(
-        "^/(api/)(models/|datasets/)(.+)()", response.request.url.path
-    )
-    what = f"{'data set' if found and found[2] == 'datasets/' else 'model'} {found[3] if found else 'asked for'}"
-    if code == "RevisionNotFound":
-        text = (
-            f"The Hub's {what} has no commit {found[4]}. Leave out @COMMIT, or copy one from its page (Files, History)."
-        )
-    elif code == "GatedRepo" or status == 403:
-        text = (
-            f"The Hub does not give the {what} to everybody ({status}, gated). Choose an open one; or ask for access "
-            "on its page and set HF_TOKEN to your token (in Colab: under the key sign on the left)."
-        )
-    else:
-        text = (
-            f"The Hub knows no public {what} ({status}). Check its spelling, capital letters too, on huggingface.co; "
-            "a private one needs HF_TOKEN, set to a token that may read it."
-        )
-        if "authorization" in response.request.headers:
-            text += " The token in HF_TOKEN may also be out of date: unset it and try again."
-    return LessonError(f"{text} {OFFLINE_HINT}")
-
-
-def explain(error: BaseException | None) -> LessonError | None:
-    """Return the paragraph for an error of the Hub or of a download, or None for any other error.
-
-    The libraries wrap what they cannot handle: the cause may stand several links down the chain.
-    """
-    chain = []
-    while error is not None and error not in chain:
-        chain.append(error)
-        error = error.__cause__ or error.__context__
-    for link in chain:
-        if isinstance(link, LessonError):
-            return link
-        if isinstance(link, OSError) and link.errno == errno.ENOSPC:
-            return LessonError(
-                "The disk is full. Make room (downloads are kept in ~/.cache/huggingface, or HF_HOME) and run the same "
-                "again. Nothing half-written is used."
-            )
-    for link in chain:
-        if isinstance(link, OfflineModeIsEnabled):
-            why = (
-                str(link)
-                if str(link).endswith(OFFLINE_HINT)
-                else lost("HF_HUB_OFFLINE is set and forbids the network", 0)
-            )
-            return LessonError(f"What is needed is not in this machine's cache. {why}")
-        if getattr(link, "response", None) is not None and refusal(link.response):
-            return refusal(link.response)
-        if isinstance(link, HTTPError) or "Consistency check failed" in str(link):
-            return LessonError(lost(away(link), 0))
-        if type(link).__module__ == "datasets.exceptions" or "Config name is missing" in str(link):
-            return unreadable_data(chain[-1])
-    return None
 
 
 def unreadable_data(error: BaseException) -> LessonError:
-    """Return the paragraph for data that cannot be opened."""
+    """Return the error for data that cannot be opened."""
     why = "it has no rows" if "corresponds to no data" in str(error) else first_line(error)
     return LessonError(
         f"The data cannot be opened: {why}. It should be a Hub id or a folder with parquet, csv or json "
-        "files that all have the same columns. Mend it, or choose other data with LESSON_DATASET."
-    )
-
-
-def too_little_memory(model, parts: int) -> LessonError:
-    """Return the paragraph for a GPU that cannot train this model, with each batch computed in so many parts."""
-    return LessonError(
-        f"The GPU's memory is too small for this model ({model.num_parameters():,} parameters)"
-        f"{', even with one sentence at a time' * (parts > 1)}. "
-        "End other programs that use the GPU, or choose a smaller model (LESSON_MODEL)."
+        "files that all have the same columns. Mend it, or choose other data with LESSON_DATASET.",
+        "data-unreadable",
     )
 
 
@@ -131,12 +101,12 @@ def first_line(error: BaseException) -> str:
     return re.sub(r"hf_\w+|(?<=://)[^/@\s]+@|(?<=\?)\S+", "...", line)[:300].rstrip(". ")
 
 
-def show(shell, kind, error, trace, tb_offset=None):
-    """Show an error in a notebook: what `explain` says, or else as ever (a handler for IPython's set_custom_exc)."""
+def ipython_handler(shell, kind, error, trace, tb_offset=None):
+    """Show an error in a notebook: what `explain` says, or else as ever (for IPython's set_custom_exc)."""
     told = explain(error) or error
     shell.showtraceback((type(told), told, trace), tb_offset=tb_offset, running_compiled_code=True)
 
 
-def replace_error(result) -> None:
-    """Tell those who run a notebook (nbclient) the same as its reader (a handler for IPython's post_run_cell)."""
+def on_post_run_cell(result) -> None:
+    """Tell those who run a notebook (nbclient) the same as its reader (for IPython's post_run_cell)."""
     result.error_in_exec = explain(result.error_in_exec) or result.error_in_exec

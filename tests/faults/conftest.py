@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from hub import Hub, make_repositories
 
-from helpers import hub as helper
+from helpers.durable import hub as helper
 from helpers.settings import EDITIONS
 
 
@@ -58,8 +58,8 @@ def client(tmp_path, monkeypatch):
         ):
             monkeypatch.setattr(module, name, value)
         forget()
-        helper.patient()
-        monkeypatch.setattr(helper.Patience, "gave_up", (float("-inf"), 0))
+        helper.install_retries()
+        monkeypatch.setattr(helper.RetryingClient, "gave_up", float("-inf"))
 
     def forget() -> None:
         huggingface_hub.HfFileSystem.clear_instance_cache()

@@ -3,26 +3,25 @@
 The calls are those that stand in the notebooks, in this process, with waits that are noted and not waited.
 """
 
-import errno
-import itertools
 import json
 import re
 import time
+from contextlib import contextmanager
+from pathlib import Path
 
 import nbformat
 import pytest
 import torch
 from datasets import load_dataset
-from datasets.exceptions import DatasetGenerationError
-from huggingface_hub.errors import HTTPError, OfflineModeIsEnabled
 from support import clean_environ
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from helpers import errors, lesson
-from helpers import hub as helper
-from helpers import settings as course
+from helpers import settings
 from helpers.__main__ import main
-from helpers.files import LessonError
+from helpers.classroom import lesson
+from helpers.durable import errors
+from helpers.durable import hub as helper
+from helpers.durable.errors import LessonError
 
 
 def load_data(pins):
@@ -71,16 +70,17 @@ CUT = {
     "503 at a file's body, twice": ("503", 2, {}),
 }
 LASTING = {
-    "503 for ever": ("503", {}, "The Hub answered 503 (busy), also after 5 more tries."),
-    "closed without an answer, for ever": ("drop", {}, "The connection to the Hub broke, also after 5 more tries."),
-    "no answer, ever": ("hang", {}, "The Hub does not answer, also after 5 more tries."),
-    "429 for an hour": ("429", {"Retry_After": "3600"}, "(too many requests), and asks us to come back in 60 minutes."),
-    "401 unknown or private": ("401", {}, "knows no public"),
-    "401 gated": ("401", {"X_Error_Code": "GatedRepo"}, "(401, gated)"),
-    "403 gated": ("403", {"X_Error_Code": "GatedRepo"}, "(403, gated)"),
-    "403 without a reason": ("403", {}, "set HF_TOKEN to your token"),
-    "404 no such repository": ("404", {"X_Error_Code": "RepoNotFound"}, "Check its spelling"),
-    "404 no such commit": ("404", {"X_Error_Code": "RevisionNotFound"}, "has no commit"),
+    "503 for ever": ("503", {}, "hub-away", "503"),
+    "closed without an answer, for ever": ("drop", {}, "hub-away", "broke"),
+    "no answer, ever": ("hang", {}, "hub-away", "does not answer"),
+    "429 for an hour": ("429", {"Retry_After": "3600"}, "hub-away", "60 minutes"),
+    "429 until the window ends, in an hour": ("429", {"RateLimit": '"x";r=0;t=3600'}, "hub-away", "60 minutes"),
+    "401 unknown or private": ("401", {}, "hub-refused", "401"),
+    "401 gated": ("401", {"X_Error_Code": "GatedRepo"}, "gated", "HF_TOKEN"),
+    "403 gated": ("403", {"X_Error_Code": "GatedRepo"}, "gated", "HF_TOKEN"),
+    "403 without a reason": ("403", {}, "gated", "HF_TOKEN"),
+    "404 no such repository": ("404", {"X_Error_Code": "RepoNotFound"}, "hub-refused", "404"),
+    "404 no such commit": ("404", {"X_Error_Code": "RevisionNotFound"}, "no-such-commit", "@COMMIT"),
 }
 
 
@@ -95,13 +95,16 @@ def truth(repositories, pins, tmp_path_factory):
     return {"data": rows, "tokenizer": load_tokenizer(local), "model": load_model(local)}
 
 
-def paragraph(error: BaseException) -> str:
-    """Return what a student sees last, after making sure that it is one short paragraph with a way on."""
-    told = errors.explain(error)
-    assert isinstance(told, LessonError), repr(error)
+@contextmanager
+def refused(code: str, *parts: str):
+    """Expect an error that a student sees as one short paragraph of this code, with a way on, that names the parts."""
+    with pytest.raises(Exception) as caught:
+        yield
+    told = errors.explain(caught.value)
+    assert isinstance(told, LessonError), repr(caught.value)
     text = str(told)
+    assert (told.code, [part for part in parts if part not in text]) == (code, []), text
     assert "\n" not in text and 60 < len(text) < 520 and "http://" not in text and "pocket" in text
-    return text
 
 
 def is_progress(line: str) -> bool:
@@ -121,7 +124,7 @@ def test_a_passing_fault_ends_well_after_growing_waits(hub, impatient, pins, tru
     else:
         assert len(lines) == len(waits) == times and is_progress(lines[0])
         assert waits == sorted(waits) and all(len(line) < 90 for line in lines)
-        wanted = int(headers.get("Retry_After", 0)) or (34 if "RateLimit" in headers else helper.WAITS[0])
+        wanted = int(headers.get("Retry_After", 0)) or (34 if "RateLimit" in headers else helper.BACKOFF_SECONDS[0])
         assert waits[0] == wanted
 
 
@@ -139,30 +142,38 @@ def test_a_file_cut_on_its_way_is_completed(hub, impatient, pins, truth, waits, 
 def test_a_lasting_fault_ends_in_a_paragraph_and_a_second_run_succeeds(
     hub, impatient, pins, truth, waits, fault, moment
 ):
-    kind, headers, text = LASTING[fault]
+    kind, headers, code, part = LASTING[fault]
     hub.fail(kind, ANY, **headers)
-    with pytest.raises(Exception) as caught:
+    with refused(code, part):
         MOMENTS[moment](pins)
-    assert text in paragraph(caught.value)
-    assert waits == ([*helper.WAITS] if "5 more tries" in text else []), "one patience, not one a request"
+    waited = code == "hub-away" and "60 minutes" not in part
+    assert waits == [*helper.BACKOFF_SECONDS] * waited, "one patience, not one a request"
     hub.heal()
     assert MOMENTS[moment](pins) == truth[moment]
 
 
+def test_no_answer_is_not_waited_for_longer_than_promised(hub, impatient, pins, waits, monkeypatch):
+    """Each try takes 0.2 s here, and 10 s in earnest."""
+    monkeypatch.setattr(helper, "GIVE_UP_SECONDS", 0.7)
+    hub.fail("hang")
+    begin = time.monotonic()
+    with refused("hub-away", "does not answer", "also after 3 more tries"):
+        load_data(pins)
+    assert waits == [1, 2, 4] and time.monotonic() - begin < 3
+
+
 @pytest.mark.parametrize("kind", ["503", "empty", "drop", "403"])
 @pytest.mark.parametrize("moment", MOMENTS)
-def test_a_fault_in_the_middle_of_a_download_leaves_nothing_partial(hub, pins, truth, waits, capsys, kind, moment):
+def test_a_fault_in_the_middle_of_a_download_leaves_nothing_partial(hub, pins, truth, waits, kind, moment):
     """The first files arrive, and half of the largest; then the Hub goes away."""
     largest = {"data": "GET .*train-0", "tokenizer": "GET .*tokenizer.json", "model": "GET .*model.safetensors"}[moment]
     hub.fail("cut", largest, 1)
     hub.fail(kind, largest)
-    with pytest.raises(Exception) as caught:
+    with refused("gated" if kind == "403" else "hub-away"):
         MOMENTS[moment](pins)
-    paragraph(caught.value)
     hub.fail("503", ANY)  # what is there must not pass for the whole
-    with pytest.raises(Exception) as caught:
+    with refused("hub-away"):
         MOMENTS[moment](pins)
-    paragraph(caught.value)
     hub.heal()
     assert MOMENTS[moment](pins) == truth[moment]
 
@@ -174,9 +185,9 @@ def test_a_fault_in_the_middle_of_a_download_leaves_nothing_partial(hub, pins, t
 )
 def test_no_hub_at_all(hub, client, pins, truth, waits, url, text, moment):
     client(url)
-    with pytest.raises(Exception) as caught:
+    with refused("hub-away", text):
         MOMENTS[moment](pins)
-    assert text in paragraph(caught.value) and waits == [*helper.WAITS]
+    assert waits == [*helper.BACKOFF_SECONDS]
     client(hub.url)
     assert MOMENTS[moment](pins) == truth[moment]
 
@@ -184,10 +195,9 @@ def test_no_hub_at_all(hub, client, pins, truth, waits, url, text, moment):
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_a_second_run_is_patient_again(hub, pins, truth, waits, monkeypatch, moment):
     hub.fail("503", ANY)
-    with pytest.raises(Exception) as caught:
+    with refused("hub-away"):
         MOMENTS[moment](pins)
-    paragraph(caught.value)
-    monkeypatch.setattr(helper, "AT_ONCE", 0)
+    monkeypatch.setattr(helper.RetryingClient, "gave_up", time.monotonic() - 6)
     hub.heal()
     hub.fail("503", ANY, 3)
     assert MOMENTS[moment](pins) == truth[moment] and len(waits) == 5 + 3
@@ -197,7 +207,7 @@ def test_a_second_run_is_patient_again(hub, pins, truth, waits, monkeypatch, mom
 def test_what_is_cached_works_without_the_hub_and_at_once(hub, client, pins, truth, waits, monkeypatch, fault):
     for moment, load in MOMENTS.items():
         assert load(pins) == truth[moment]
-    monkeypatch.setattr(helper, "HURRY", 0.2)
+    monkeypatch.setattr(helper, "CACHED_TIMEOUT", 0.2)
     if fault == "refused":
         client("http://127.0.0.1:9")
     else:
@@ -212,8 +222,9 @@ def test_what_is_cached_works_without_the_hub_and_at_once(hub, client, pins, tru
 CELLS = {
     "start": """
 import time
-from helpers import hub, settings as course
-hub.WAITS = (0.01, 0.02)
+from helpers import course
+from helpers.durable import hub
+hub.BACKOFF_SECONDS = (0.01, 0.02)
 time.sleep = lambda seconds: None
 settings = course.start()""",
     "no data": """
@@ -227,13 +238,20 @@ from transformers import AutoModelForSequenceClassification
 model = AutoModelForSequenceClassification.from_pretrained(
     settings.model, revision=settings.model_revision, use_safetensors=True)""",
     "another error": "1 / 0",
+    "an answer of another machine": """
+import os
+import httpx
+import requests
+requests.get(os.environ["HF_ENDPOINT"] + "/api/models/not/there").raise_for_status()""",
+    "the same with httpx": "httpx.get(os.environ['HF_ENDPOINT'] + '/api/models/not/there').raise_for_status()",
+    "no answer of another machine": "httpx.get('http://127.0.0.1:9/api/models/a/b')",
     "data, again": "load_dataset(settings.dataset, revision=settings.dataset_revision).num_rows",
     "no tokenizer, again": "AutoTokenizer.from_pretrained(settings.model, revision=settings.model_revision)",
 }
 ENDS = {
-    "no data": "The Hub answered 503 (busy), also after 2 more tries.",
+    "no data": "503 (busy), also after 2 more tries",
     "no tokenizer": "(401, gated)",
-    "no weights": "The connection to the Hub broke.",
+    "no weights": "The connection to the Hub broke",
     "no tokenizer, again": "(401, gated)",
 }
 TOKEN = "hf_" + "Canary" * 5
@@ -275,16 +293,17 @@ def test_in_a_notebook_the_paragraph_is_the_last_word(hub, tmp_path, monkeypatch
         seen = "".join(output.get("text", "") for output in before)
         assert "Traceback" not in seen and "http" not in seen and len(seen.splitlines()) < 12, seen
     assert "Trying again in 0.02 s (2 of 2)." in str(cells["no data"].outputs)
-    assert "Going on with the download from there." in str(cells["no weights"].outputs)
-    assert cells["another error"].outputs[0].ename == "ZeroDivisionError"
-    assert len(cells["another error"].outputs[0].traceback) > 1, "any other error is shown as ever"
+    own = ["ZeroDivisionError", "HTTPError", "HTTPStatusError", "ConnectError"]
+    shown = [cells[name].outputs for name in list(CELLS)[4:8]]
+    assert [[output.ename for output in outputs] for outputs in shown] == [[name] for name in own]
+    assert all(len(outputs[0].traceback) > 1 for outputs in shown), "any other error is shown as ever"
     assert "'train': 720" in cells["data, again"].outputs[-1].data["text/plain"]
     assert TOKEN not in json.dumps(ran) + (tmp_path / "pages" / "02.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("fault", ["503", "drop", "401", "404"])
 def test_the_train_command_ends_with_the_paragraph(hub, waits, tmp_path, monkeypatch, capsys, fault):
-    for name in course.NAMES:
+    for name in settings.NAMES:
         monkeypatch.setenv(f"LESSON_{name.upper()}", "")
     hub.fail(fault, ANY, **({"X_Error_Code": "RepoNotFound"} if fault == "404" else {}))
     assert main(["train", "--edition", "full", "--home", str(tmp_path / "home")]) == 2
@@ -293,80 +312,89 @@ def test_the_train_command_ends_with_the_paragraph(hub, waits, tmp_path, monkeyp
     assert last.endswith("needs no network.")
 
 
-class Error(Exception):
-    """Any error."""
-
-
-def caused(*errors: BaseException) -> BaseException:
-    """Return the first error, each with the next one as its cause."""
-    for error, cause in itertools.pairwise(errors):
-        error.__cause__ = cause
-    return errors[0]
-
-
-MEANINGS = {
-    "nothing": (None, None),
-    "another error": (Error("a"), None),
-    "another error, with a cause": (caused(Error("a"), KeyError("b")), None),
-    "our own": (LessonError("told"), "told"),
-    "our own, deep inside": (caused(OSError("a"), Error("b"), LessonError("told")), "told"),
-    "a loop": (caused(*[Error("a")] * 2), None),
-    "a full disk": (caused(Error("a"), OSError(errno.ENOSPC, "No space left on device")), "The disk is full"),
-    "HF_HUB_OFFLINE": (caused(Error("a"), OfflineModeIsEnabled("x")), "HF_HUB_OFFLINE is set"),
-    "a file of the wrong size": (
-        OSError("Consistency check failed: file should be of size 5"),
-        "connection to the Hub",
-    ),
-    "a certificate": (HTTPError("[SSL: CERTIFICATE_VERIFY_FAILED]"), "intercepts the connection"),
-    "data that cannot be opened": (caused(DatasetGenerationError("a"), Error("line 7 is odd")), "line 7 is odd"),
-    "data in several parts": (ValueError("Config name is missing.\nPick one"), "Config name is missing"),
-}
-
-
-@pytest.mark.parametrize("name", MEANINGS)
-def test_what_an_error_means(name):
-    error, text = MEANINGS[name]
-    told = errors.explain(error)
-    assert told is None if text is None else text in str(told) and "\n" not in str(told)
-
-
 @pytest.mark.parametrize(
-    ("request_line", "matters"),
+    ("request_line", "ours"),
     [
         ("HEAD /org/name/resolve/main/config.json", True),
         ("GET /api/models/org/name", True),
         ("GET /api/datasets/org/name/tree/main", True),
         ("POST /api/datasets/org/name/paths-info/main", True),
-        ("GET /cdn/5a/5b?Signature=1", True),
+        ("GET /cdn/5a/5b", True),
         ("GET /api/agent-harnesses", False),
         ("HEAD /datasets.huggingface.co/datasets/datasets/org/name.py", False),
         ("POST /api/telemetry", False),
+        ("POST /api/repos/create", False),
+        ("POST /api/models/org/name/commit/main", False),
     ],
 )
-def test_the_libraries_own_affairs_are_not_waited_for(request_line, matters):
-    assert helper.matters(*request_line.split()) == matters
+def test_only_questions_are_repeated(request_line, ours):
+    assert helper.is_hub_request(*request_line.split()) == ours
 
 
-def test_only_what_the_cache_can_answer_is_not_waited_for(hub, pins, tmp_path):
-    for load in (load_data, load_tokenizer):
-        load(pins)
+def test_only_what_the_libraries_can_do_without_is_not_waited_for(hub, pins):
     (model, commit), (name, revision) = pins["model"], pins["dataset"]
-    tree = f"/api/models/{model}/tree"
-    answered = [f"/api/models/{model}", f"{tree}/{commit}", f"{tree}/{commit}/additional_chat_templates",
-                f"/datasets/{name}/resolve/{revision}/README.md", f"/api/datasets/{name}/revision/{revision}",
-    ]  # fmt: skip
-    needed = [f"/{model}/resolve/{commit}/model.safetensors", f"/api/models/{model}/revision/main", "/api/models/a/b",
-              f"/api/models/{model}/revision/{commit}", f"{tree}/{'0' * 40}", f"/api/datasets/{name}",
-              f"/datasets/{name}/resolve/{'0' * 40}/README.md", f"/api/datasets/{name}/revision/main", "/cdn/x",
-    ]  # fmt: skip
-    assert [path for path in answered if not helper.in_cache(path)] == []
-    assert [path for path in needed if helper.in_cache(path)] == []
+    tree = f"/api/models/{model}/tree/{commit}"
+    optional = [f"/api/models/{model}", "/api/models/gpt2", tree, f"{tree}/additional_chat_templates"]
+    needed = [f"/{model}/resolve/{commit}/model.safetensors", f"/api/models/{model}/revision/main", "/api/datasets/a/b",
+              "/api/models/gpt2/revision/main", f"/api/datasets/{name}/tree/{revision}"]  # fmt: skip
+    assert all(helper.OPTIONAL.fullmatch(path) for path in optional)
+    assert not any(helper.OPTIONAL.fullmatch(path) for path in needed)
+    about = [f"/datasets/{name}/resolve/{revision}/README.md", f"/api/datasets/{name}/revision/{revision}"]
+    assert not any(helper.is_prepared(path) for path in about)
+    load_data(pins)
+    assert all(helper.is_prepared(path) for path in about)
+    other = [path.replace(revision, "0" * 40) for path in about] + [f"/api/datasets/{name}/revision/main"]
+    assert not any(helper.is_prepared(path) for path in other)
 
 
 @pytest.mark.parametrize("token", ["", "hf_old"])
 def test_a_token_that_is_out_of_date_is_thought_of(hub, monkeypatch, token):
     monkeypatch.setenv("HF_TOKEN", token)
     hub.fail("401")
-    with pytest.raises(LessonError, match="knows no public model some/one") as caught:
-        course.locate("model", "some/one")
-    assert ("out of date" in str(caught.value)) == bool(token)
+    with pytest.raises(LessonError) as caught:
+        helper.resolve_source("model", "some/one", [])
+    assert caught.value.code == "hub-refused" and ("out of date" in str(caught.value)) == bool(token)
+
+
+def test_a_source_is_a_folder_or_a_commit_on_the_hub(hub, tmp_path, monkeypatch):
+    """Notebooks run in the clone's folder notebooks/; a path may start there or at the clone."""
+    here, clone = tmp_path / "clone" / "notebooks", tmp_path / "clone"
+    (here / "mine").mkdir(parents=True)
+    (clone / "ours").mkdir()
+    monkeypatch.chdir(here)
+    for source, found in (("mine", here / "mine"), ("ours", clone / "ours"), (str(clone / "ours"), clone / "ours")):
+        assert helper.resolve_source("dataset", source, [here, clone]) == (str(found), None)
+    commit = "a" * 40
+    for name in ("mine", "org/name"):
+        assert helper.resolve_source("model", f"{name}@{commit}", [here, clone]) == (name, commit)
+    assert helper.resolve_source("dataset", "stanfordnlp/sst2", [here]) == ("stanfordnlp/sst2", "f" * 40)
+
+
+def test_a_folder_that_nobody_named_is_not_taken(hub, tmp_path, monkeypatch):
+    """A Hub id may be the name of a package that is installed beside this one, such as datasets."""
+    installed = Path(helper.__file__).parents[2]
+    (name,) = {path.name for path in Path(helper.__file__).parents if path.parent == installed}
+    monkeypatch.chdir(tmp_path)
+    assert (installed / name).is_dir()
+    with pytest.raises(LessonError) as caught:
+        helper.resolve_source("model", name, [tmp_path])
+    assert caught.value.code == "hub-refused"
+
+
+@pytest.mark.parametrize("path", ["reviews.csv", "data/reviews.csv", "./data/more/reviews.csv", "{here}/reviews.csv"])
+def test_a_file_is_answered_with_the_folder_it_needs(tmp_path, path):
+    file = tmp_path / path.format(here=tmp_path)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("text,label")
+    with pytest.raises(LessonError, match=r"is a file.*path of a folder") as caught:
+        helper.resolve_source("dataset", path.format(here=tmp_path), [tmp_path])
+    assert caught.value.code == "file-not-folder" and "hub" not in str(caught.value).lower().partition("org/name")[0]
+
+
+@pytest.mark.parametrize(
+    "source", ["a/b/c", "./nothing", "org/name@main", "org/name@12", "a b", "", "@", "ä/b@" + "a" * 39]
+)
+def test_what_is_neither_is_answered_with_all_three_forms(tmp_path, source):
+    with pytest.raises(LessonError) as caught:
+        helper.resolve_source("model", source, [tmp_path / "nowhere"])
+    assert caught.value.code == "no-source" and "ORG/NAME@COMMIT" in str(caught.value)

@@ -3,24 +3,27 @@
 # make soak     kill a training 200 times (KILLS=1000 SEED=7 for others)
 # make slides   a reveal.js deck of each notebook in _slides/, each a file that needs no network (needs npm)
 # make site     the course as a web site in _site/, without a network
+# make colab    build Colab's newest image (some GB) and try the notebooks there (FREEZE=2026-01: an older one)
+# make release VERSION=1.0.0   the wheel that the notebooks install, named in all of them
 # make browser  look at the site and at the notebooks in a real Chromium (needs chromium, chromedriver, npm)
 # All make .venv first, with the exact versions of constraints.txt.
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: lesson test bench soak notebooks slides site browser check clean
+.PHONY: lesson test bench soak notebooks slides site browser colab release check clean
 
 lesson: $(VENV)/ready
 	$(RUN) -m helpers lesson
 
 test: check
-	$(RUN) -m pytest tests
-	$(RUN) -m pytest --nbmake notebooks/
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist loadfile tests
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --nbmake notebooks/
 
 # Each kill is a real SIGKILL at a random moment; nothing may be lost. About as many seconds as kills, times two.
 soak: $(VENV)/ready
 	$(RUN) tests/faults/soak.py --kills $(or $(KILLS),200) --seed $(or $(SEED),1)
+	$(RUN) -m pytest tests -m soak
 
 check: $(VENV)/ready
 	$(RUN) -m ruff check .
@@ -29,6 +32,16 @@ check: $(VENV)/ready
 # Execute the notebooks in place (pocket edition) and clean their outputs: before committing a changed notebook.
 notebooks: $(VENV)/ready
 	$(RUN) tools/execute_notebooks.py
+	$(RUN) tools/release.py
+
+# Refused while the course has no address: python -m helpers badges OWNER/REPO.
+release: $(VENV)/ready
+	@test -n "$(VERSION)" || { echo "Give the version: make release VERSION=1.0.0"; exit 2; }
+	$(RUN) tools/release.py --version $(VERSION)
+
+colab: $(VENV)/ready
+	$(RUN) tests/colab/image.py .venv-colab --freeze $(or $(FREEZE),2026-08)
+	COLAB_IMAGE=.venv-colab COLAB_FREEZE=$(or $(FREEZE),2026-08) $(RUN) -m pytest tests/colab -s
 
 # Fetches reveal.js once; after that it needs no network.
 slides: $(VENV)/ready
@@ -62,4 +75,4 @@ tests/browser/node_modules/.package-lock.json: tests/browser/package-lock.json
 	cd tests/browser && npm ci --ignore-scripts --no-audit --no-fund
 
 clean:
-	rm -rf $(VENV) lesson_home _slides _site build/site tools/web/node_modules tests/browser/node_modules
+	rm -rf $(VENV) .venv-colab dist lesson_home _slides _site build/site tools/web/node_modules tests/browser/node_modules

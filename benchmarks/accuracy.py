@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What does a recipe cost in accuracy? Train it over several seeds, and score each run on the final set.
+"""What does a recipe cost in accuracy? Train it over several seeds, and score each run on the test set.
 
     python benchmarks/accuracy.py --recipe original --recipe ours --seeds 1 2 3 --train-rows 12000 --epochs 1
 
@@ -26,24 +26,25 @@ import recipes  # noqa: E402  the benchmark beside this one
 import transformers  # noqa: E402
 from transformers import DataCollatorWithPadding, PrinterCallback, Trainer  # noqa: E402
 
-from helpers import data, evaluation, gpu, speed, tokenization, training  # noqa: E402
-from helpers import settings as course  # noqa: E402
-from helpers.files import LessonError  # noqa: E402
+from helpers import course, data, evaluation, gpu, models, speed, tokenization, training  # noqa: E402
+from helpers.durable.errors import LessonError  # noqa: E402
+from helpers.recipe import Recipe  # noqa: E402
 
 
-def read_recipe(text: str, settings) -> speed.Recipe:
+def read_recipe(text: str, settings) -> Recipe:
     """Return the recipe that NAME[,FIELD=VALUE,...] names.
 
     Raises:
         LessonError: there is no such recipe or field, or a value of the wrong kind.
     """
     name, *changes = text.split(",")
+    shared = {"epochs": settings.recipe.epochs, "seed": settings.seed}
     known = {
-        "original": dataclasses.replace(speed.ORIGINAL, padding="batch"),
-        "ours": speed.ours(settings, gpu.machine(settings)["precision"]),
+        "original": dataclasses.replace(speed.ORIGINAL, padding="batch", **shared),
+        "ours": gpu.choose_recipe(settings),
     }
     if name not in known:
-        raise LessonError(f"There is no recipe {name!r}. Choose one of: {', '.join(known)}.")
+        raise LessonError(f"There is no recipe {name!r}. Choose one of: {', '.join(known)}.", "no-such-recipe")
     recipe = known[name]
     for change in changes:
         field, _, value = change.partition("=")
@@ -51,28 +52,27 @@ def read_recipe(text: str, settings) -> speed.Recipe:
             recipe = dataclasses.replace(recipe, **{field: type(getattr(recipe, field))(value)})
         except (AttributeError, ValueError) as error:
             fields = ", ".join(f.name for f in dataclasses.fields(recipe))
-            raise LessonError(f"{change!r} is no change of a recipe. Write FIELD=VALUE; fields: {fields}.") from error
+            raise LessonError(
+                f"{change!r} is no change of a recipe. Write FIELD=VALUE; fields: {fields}.", "no-such-change"
+            ) from error
     return recipe
 
 
 def run(settings, name: str) -> dict:
     """Train one recipe under these settings; return what it was and how it did."""
     recipe = read_recipe(name, settings)
-    values = {key: getattr(recipe, key) for key in ("batch_size", "learning_rate", "warmup", "weight_decay")}
-    settings = dataclasses.replace(settings, **values)
-    splits, tokenizer = tokenization.prepare(settings)
-    labels = data.prepare(settings)["final"]["label"][:]
-    transformers.set_seed(settings.seed)
-    model = training.load_model(settings, splits["train"].features["label"].names)
+    settings = dataclasses.replace(settings, recipe=recipe)
+    tokenized, tokenizer = tokenization.load_or_make(settings)
+    labels = data.load_or_make(settings)["test"]["label"][:]
+    transformers.set_seed(recipe.seed)
+    model = models.load_model(settings, tokenized["train"].features["label"].names)
     model.set_attn_implementation(recipe.attention)
     with tempfile.TemporaryDirectory() as folder:
-        arguments = training.arguments(settings, Path(folder), recipe.precision)
-        arguments.disable_tqdm = True
         trainer = (training.LengthGroupedTrainer if recipe.padding == "grouped" else Trainer)(
             model=model,
-            args=arguments,
-            train_dataset=splits["train"],
-            eval_dataset=splits["development"],
+            args=recipe.arguments(Path(folder), disable_tqdm=True),
+            train_dataset=speed.pad_to_max_length(tokenized["train"], tokenizer, recipe),
+            eval_dataset=tokenized["validation"],
             processing_class=tokenizer,
             data_collator=DataCollatorWithPadding(tokenizer),
             compute_metrics=training.compute_metrics,
@@ -82,20 +82,20 @@ def run(settings, name: str) -> dict:
         trainer.train()
         seconds = time.perf_counter() - begin
         best = training.best_model(trainer)
-    probabilities = evaluation.predict(best, tokenizer, splits["final"], settings.home)
+    probabilities = evaluation.predict_probabilities(best, tokenizer, tokenized["test"], settings.home)
     return {
         "recipe": name,
         "model": settings.model_name,
         "dataset": settings.dataset_name,
-        "rows": len(splits["train"]),
-        "epochs": settings.epochs,
+        "rows": len(tokenized["train"]),
+        "epochs": recipe.epochs,
         "seed": settings.seed,
-        "batch_size": settings.batch_size,
-        "learning_rate": settings.learning_rate,
+        "batch_size": recipe.batch_size,
+        "learning_rate": recipe.learning_rate,
         "precision": recipe.precision,
         "seconds": round(seconds, 1),
-        "samples_per_second": round(settings.epochs * len(splits["train"]) / seconds, 1),
-        "development_accuracy_by_epoch": training.accuracy_by_epoch(trainer.state.log_history),
+        "samples_per_second": round(recipe.epochs * len(tokenized["train"]) / seconds, 1),
+        "validation_accuracy_by_epoch": training.accuracy_by_epoch(trainer.state.log_history),
         "accuracy": float((probabilities.argmax(axis=1) == labels).mean()),
     }
 

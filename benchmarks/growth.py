@@ -48,24 +48,22 @@ def train(settings, rows: int | None, step) -> float:
     import transformers
     from transformers import DataCollatorWithPadding, TrainerCallback
 
-    from helpers import gpu, tokenization, training
+    from helpers import gpu, models, tokenization, training
 
     class Watch(TrainerCallback):
         def on_step_end(self, args, state, control, **kwargs):
             control.should_training_stop = bool(step())
 
-    splits, tokenizer = tokenization.prepare(settings)
-    gpu.predict(settings)
+    tokenized, tokenizer = tokenization.load_or_make(settings)
+    classes = tokenized["train"].features["label"].names
+    gpu.predict_seconds(settings, tokenization.lengths(tokenized["train"]), len(classes))
+    recipe = dataclasses.replace(gpu.choose_recipe(settings), epochs=1)
     transformers.set_seed(settings.seed)
-    data = splits["train"] if rows is None else splits["train"].shuffle(seed=settings.seed).select(range(rows))
+    data = tokenized["train"] if rows is None else tokenized["train"].shuffle(seed=settings.seed).select(range(rows))
     with tempfile.TemporaryDirectory() as folder:
-        once = dataclasses.replace(settings, epochs=1)
-        arguments = training.arguments(once, Path(folder), gpu.machine(settings)["precision"])
-        arguments.eval_strategy = arguments.save_strategy = "no"
-        arguments.disable_tqdm = True
         trainer = training.LengthGroupedTrainer(
-            model=training.load_model(settings, data.features["label"].names),
-            args=arguments,
+            model=models.load_model(settings, classes),
+            args=recipe.arguments(Path(folder), eval_strategy="no", save_strategy="no", disable_tqdm=True),
             train_dataset=data,
             data_collator=DataCollatorWithPadding(tokenizer),
             callbacks=[Watch()],
@@ -79,7 +77,7 @@ def worker(pipe, settings, kind: str, rows: int | None) -> None:
     """Measure one thing in a process of its own: "train", "tokenize" or "first step" (the time of day of it)."""
     import datasets
 
-    from helpers import data, tokenization
+    from helpers import data, models, tokenization
 
     datasets.disable_progress_bars()
     try:
@@ -93,9 +91,9 @@ def worker(pipe, settings, kind: str, rows: int | None) -> None:
                 pipe.send(first[0])
             else:
                 datasets.disable_caching()  # else `map` would find what it made before
-                splits, tokenizer = data.prepare(settings), tokenization.load_tokenizer(settings)
+                splits, tokenizer = data.load_or_make(settings), models.load_tokenizer(settings)
                 begin = time.perf_counter()
-                tokenization.tokenize(splits, tokenizer, settings)
+                tokenization.tokenize(splits, tokenizer, settings.recipe.max_length)
                 pipe.send({"rows": sum(splits.num_rows.values()), "seconds": time.perf_counter() - begin})
     except Exception as error:
         pipe.send(recipes.plain(error))
@@ -150,19 +148,21 @@ def growth(runs: list[dict]) -> dict:
 def compare(asked: argparse.Namespace) -> dict:
     """Return the benchmark's result."""
     from helpers import gpu
-    from helpers.files import LessonError
+    from helpers.durable.errors import LessonError
 
     settings = recipes.read_settings(asked)
     found = len(recipes.load(settings)[0])
     wanted = [found // 4, found // 2, found] if asked.rows is None else sorted(set(asked.rows))
     if wanted and wanted[-1] > found:
-        raise LessonError(f"--rows {wanted[-1]:,}: there are only {found:,} training rows. Give that or fewer.")
+        raise LessonError(
+            f"--rows {wanted[-1]:,}: there are only {found:,} training rows. Give that or fewer.", "too-few-rows"
+        )
     result = {
         "device": str(gpu.find_device()),
         "model": recipes.SHAPE if asked.model == recipes.SHAPE else settings.model_name,
         "dataset": settings.dataset_name,
         "train_rows": found,
-        "batch_size": settings.batch_size,
+        "batch_size": settings.recipe.batch_size,
         "runs": [measure(settings, "train", rows) for rows in wanted],
     }
     if len(wanted) > 1:

@@ -24,6 +24,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+import helpers  # noqa: E402, F401  before PyTorch, whose threads it makes polite
+
+START = "spawn"  # how a process of its own begins (multiprocessing)
 SHAPE = "distilbert-shape"
 TYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 
@@ -67,25 +70,25 @@ def random_distilbert(folder: Path) -> str:
     """
     from transformers import AutoTokenizer, DistilBertConfig, DistilBertModel
 
-    from helpers.settings import POCKET
+    from helpers.settings import SHIPPED
 
     if not (folder / "model.safetensors").exists():
-        AutoTokenizer.from_pretrained(POCKET / "model").save_pretrained(folder)
+        AutoTokenizer.from_pretrained(SHIPPED / "model").save_pretrained(folder)
         DistilBertModel(DistilBertConfig()).save_pretrained(folder)
     return str(folder)
 
 
 def read_settings(asked: argparse.Namespace):
     """Return the settings that the options ask for; the shipped model and data by default."""
-    from helpers import settings as course
+    from helpers import settings
 
     from_hub = asked.dataset and not Path(asked.dataset).exists()  # so many rows want the full edition's recipe
     edition = os.environ.get("LESSON_EDITION") or ("full" if from_hub else "pocket")
     form = {"edition": edition, "dataset": asked.dataset}
     model = asked.model
     if model == SHAPE:
-        model = random_distilbert(course.read(**form).home / SHAPE)
-    return course.read(model=model, **form)
+        model = random_distilbert(settings.read(**form).home / SHAPE)
+    return settings.read(model=model, **form)
 
 
 def load(settings):
@@ -93,8 +96,8 @@ def load(settings):
     from helpers import tokenization
 
     with contextlib.redirect_stdout(sys.stderr):
-        splits, tokenizer = tokenization.prepare(settings)
-    return splits["train"], tokenizer
+        tokenized, tokenizer = tokenization.load_or_make(settings)
+    return tokenized["train"], tokenizer
 
 
 def peak_memory() -> int | None:
@@ -139,7 +142,7 @@ def worker(pipe, settings, recipe, rows: int, seconds: float) -> None:
         with contextlib.redirect_stdout(sys.stderr):
             dataset, tokenizer = load(settings)
             watch = Turns(DataCollatorWithPadding(tokenizer), seconds)
-            speed.build(settings, recipe, dataset, watch, rows).train()
+            speed.make_timed_trainer(settings, recipe, dataset, watch, rows).train()
         pipe.send(watch.result() | {"peak_memory_bytes": peak_memory()})
     except Exception as error:
         pipe.send(plain(error))
@@ -167,7 +170,7 @@ def measure(settings, recipes: dict, rows: int, seconds: float, rounds: int, bet
     Args:
         seconds: of measured steps for each recipe and turn. between: called before each round.
     """
-    spawn = multiprocessing.get_context("spawn")
+    spawn = multiprocessing.get_context(START)
     pipes, processes = {}, []
     try:
         for name, recipe in recipes.items():
@@ -199,24 +202,29 @@ def compare(asked: argparse.Namespace) -> dict:
     import transformers
 
     from helpers import gpu, speed, tokenization
-    from helpers.files import LessonError
+    from helpers.durable.errors import LessonError
 
     if asked.device == "cuda" and not torch.cuda.is_available():
-        raise LessonError("--device cuda: PyTorch sees no CUDA GPU here. Try --device cpu, or another machine.")
+        raise LessonError(
+            "--device cuda: PyTorch sees no CUDA GPU here. Try --device cpu, or another machine.", "no-gpu"
+        )
     settings = read_settings(asked)
     dataset, _ = load(settings)
-    work, device = gpu.training_work(settings), gpu.find_device()
-    precision = gpu.machine(settings)["precision"]
-    recipes = {"original": speed.ORIGINAL, "dynamic": speed.DYNAMIC, "ours": speed.ours(settings, precision)}
+    lengths = tokenization.lengths(dataset)
+    work, device = gpu.count_work(settings, lengths), gpu.find_device()
+    recipes = {"original": speed.ORIGINAL, "dynamic": speed.DYNAMIC, "ours": gpu.choose_recipe(settings)}
     largest = max(recipe.batch_size for recipe in recipes.values())
     if len(dataset) < largest:
-        raise LessonError(f"The data has {len(dataset)} training rows, and ours needs a batch of {largest}.")
+        raise LessonError(
+            f"The data has {len(dataset)} training rows, and ours needs a batch of {largest}. Take more rows.",
+            "too-few-rows",
+        )
     peaks = {kind: [] for kind in dict.fromkeys(recipe.precision for recipe in recipes.values())}
 
     def measure_peaks():
         for kind, found in peaks.items():
             size = 4096 if device.kind == "cuda" else 1024
-            found.append(gpu.matmul_flops(device.kind, getattr(torch, TYPES[kind]), size))
+            found.append(gpu.matmul_flops_per_second(device.kind, getattr(torch, TYPES[kind]), size))
 
     turn = asked.seconds / asked.rounds
     results = measure(settings, recipes, asked.rows, turn, asked.rounds, measure_peaks)
@@ -226,7 +234,7 @@ def compare(asked: argparse.Namespace) -> dict:
         results[name] |= {
             "useful_flops_per_second": useful,
             "share_of_peak": useful / peak[recipe.precision],
-            "seconds_for_all_epochs": settings.epochs * len(dataset) / results[name]["samples_per_second"],
+            "seconds_for_all_epochs": settings.recipe.epochs * len(dataset) / results[name]["samples_per_second"],
             "recipe": dataclasses.asdict(recipe),
         }
     speeds = {name: result["samples_per_second"] for name, result in results.items()}
@@ -239,9 +247,9 @@ def compare(asked: argparse.Namespace) -> dict:
         "multiplied_parameters": work["multiplied"],
         "dataset": settings.dataset_name,
         "dataset_revision": settings.dataset_revision,
-        "tokens_per_row": statistics.mean(tokenization.lengths(dataset)),
+        "tokens_per_row": statistics.mean(lengths),
         "train_rows": len(dataset),
-        "epochs": settings.epochs,
+        "epochs": settings.recipe.epochs,
         "rows": asked.rows,
         "seconds": asked.seconds,
         "rounds": asked.rounds,
@@ -256,7 +264,8 @@ def command(asked: argparse.Namespace, work) -> int:
     """Print what work(options) returns as JSON; return the exit status: 0, or 2 after an error that can be mended."""
     from datasets import disable_progress_bars
 
-    from helpers.files import LessonError, write_json
+    from helpers.durable.errors import LessonError
+    from helpers.durable.files import write_json
 
     disable_progress_bars()
     try:

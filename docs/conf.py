@@ -18,7 +18,8 @@ from sphinx import addnodes
 from sphinx.transforms import SphinxTransform
 
 ROOT = Path(__file__).resolve().parent.parent
-REPOSITORY = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["urls"]["Repository"]
+COURSE = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["course"]
+REPOSITORY = f"https://github.com/{COURSE['repository']}"
 ON_GITHUB = f"{REPOSITORY}/blob/main/"
 BADGE = "https://colab.research.google.com/assets/colab-badge.svg"
 

@@ -5,22 +5,20 @@ from pathlib import Path
 
 from helpers import __version__, settings
 from helpers.durable import drive, files, hub
-from helpers.durable.errors import LessonError
 from helpers.settings import Settings
 
 show_path = files.show_path
 
 
-def start(version: str = __version__, **form) -> Settings:
+def start(**form) -> Settings:
     """Begin a run: read its settings, print them, and leave progress bars only where there is waiting to do.
 
     Args:
-        version: of the course that the notebook was written for.
         form: the values of the notebook's form (see `settings.read`).
 
     Raises:
-        LessonError: the notebook belongs to another version of the helpers; a setting will not do; the place for the
-            results cannot be written; or the model is not one for this course.
+        LessonError: a setting will not do; the place for the results cannot be written; or the model is not one for
+            this course.
     """
     import datasets
     import evaluate
@@ -29,13 +27,12 @@ def start(version: str = __version__, **form) -> Settings:
     from helpers import models
 
     hub.install_retries()
-    check_version(version)
     chosen = settings.read(**form)
     if chosen.home.is_relative_to(drive.DRIVE):
         drive.mount_drive()
-    with files.room_for("a result", chosen.home):
+    with files.room_for("a result", chosen.home), files.locked(chosen.home):  # several may begin at once
         chosen.home.mkdir(parents=True, exist_ok=True)
-        files.write_text(chosen.home / "version.txt", f"{version}\n")
+        files.write_text(chosen.home / "version.txt", f"{__version__}\n")
     # evaluate copies the metric's script before it runs it: into this run's home, not into the user's.
     evaluate.config.HF_MODULES_CACHE = str(chosen.home / "cache" / "modules")
     evaluate.config.HF_METRICS_CACHE = chosen.home / "cache" / "metrics"
@@ -46,23 +43,6 @@ def start(version: str = __version__, **form) -> Settings:
             print(remark, flush=True)
     models.check(chosen)
     return chosen
-
-
-def check_version(version: str) -> None:
-    """Make sure that the notebook was written for these helpers.
-
-    Raises:
-        LessonError: it was not; the message names both versions and where the fitting notebook is.
-    """
-    if version != __version__:
-        from helpers import ADDRESS
-
-        raise LessonError(
-            f"This notebook was written for version {version} of the course, and the helpers that were found here "
-            f"({Path(__file__).parent}) are version {__version__}. Open the notebook of that version: "
-            f"{ADDRESS}/tree/v{__version__}/notebooks. Your answers stay in this copy.",
-            "other-version",
-        )
 
 
 def show_progress_of_downloads(datasets, transformers, wanted: bool) -> None:

@@ -140,7 +140,7 @@ def score(settings: Settings, splits, probabilities: np.ndarray, summary: dict) 
         "dataset_revision": settings.dataset_revision,
         "seed": settings.seed,
         "rows": splits.num_rows,
-        "epochs": settings.recipe.epochs,
+        "epochs": summary["hyperparameters"]["epochs"],
         "train_seconds": summary["train_seconds"],
         "predicted_train_seconds": summary["predicted_train_seconds"],
         "samples_per_second": summary["samples_per_second"],
@@ -195,7 +195,8 @@ def conclusion(results: dict, confidence: float, matrix: np.ndarray) -> str:
     """
     (low, high), scores = results["accuracy_ci95"], results["validation_accuracy_by_epoch"]
     p, gain = results["mcnemar_p"], results["accuracy"] - results["tfidf_accuracy"]
-    found = matrix.diagonal() / np.maximum(matrix.sum(axis=1), 1)
+    rows = [(right, total) for right, total in zip(matrix.diagonal(), matrix.sum(axis=1), strict=True) if total]
+    worst, best = (pick(rows, key=lambda row: row[0] / row[1]) for pick in (min, max))
     lines = [
         f"{results['model']}, fine-tuned on {results['rows']['train']:,} rows of {results['dataset']}, is right on "
         f"{results['accuracy']:.1%} of the {results['rows']['test']:,} test sentences "
@@ -213,9 +214,10 @@ def conclusion(results: dict, confidence: float, matrix: np.ndarray) -> str:
         lines.append(f"Epoch {best} of {len(scores)} was kept; the validation set chose it, not the test set.")
     if confidence - results["accuracy"] > 0.02:
         lines.append(f"It is too sure of itself: its mean confidence is {confidence:.1%}.")
-    if found.max() - found.min() > 0.05:
+    if wilson_interval(*worst)[1] < wilson_interval(*best)[0]:
         lines.append(
-            f"It is not even-handed: it finds {found.max():.0%} of one label and {found.min():.0%} of another."
+            f"It is not even-handed: it finds {best[0] / best[1]:.0%} of one label and {worst[0] / worst[1]:.0%} of "
+            "another, and their intervals do not overlap."
         )
     lines.append(
         "What this does not show: how it does on other kinds of text, in other languages, on sentences that fit none "

@@ -9,8 +9,7 @@ from pathlib import Path
 import torch
 from torch.utils.benchmark import Timer
 
-from helpers import models
-from helpers.durable import threads
+from helpers import models, threads
 from helpers.durable.errors import LessonError
 from helpers.durable.handoff import cached_json
 from helpers.recipe import Recipe

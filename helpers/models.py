@@ -1,5 +1,6 @@
 """Models: will this one do, its tokenizer, the model with a new head, and its untrained twin."""
 
+import json
 from pathlib import Path
 
 import torch
@@ -91,9 +92,10 @@ def check_weights(settings: Settings) -> None:
     name, revision = settings.model, settings.model_revision
     try:
         if revision is None:
-            found = [path.name for path in Path(name).iterdir()]
-            for path in Path(name).glob("*.safetensors"):
-                with safe_open(path, "pt"):
+            found, index = [path.name for path in Path(name).iterdir()], Path(name) / SAFE[1]
+            parts = json.loads(index.read_text())["weight_map"].values() if index.is_file() else ()
+            for file in {*parts, *(file for file in found if file.endswith(".safetensors"))}:
+                with safe_open(Path(name) / file, "pt"):
                     pass
         elif any(isinstance(try_to_load_from_cache(name, file, revision=revision), str) for file in SAFE):
             return  # they have been downloaded

@@ -90,6 +90,7 @@ def training_curves(history: list[dict], best_epoch: int):
     kept = checks[best_epoch - 1]
     right.annotate("kept", (kept["epoch"], kept["eval_accuracy"]), (0, 8), textcoords="offset points", ha="center")
     for ax, name in ((left, "loss (lower is better)"), (right, "accuracy (higher is better)")):
+        ax.set_title(name.split()[0].capitalize(), loc="left", fontsize=11, fontweight="bold")
         ax.set(xlabel="epoch", ylabel=name, xlim=(0, max(epochs) + 0.15))
         ax.set_xticks(range(1, round(max(epochs)) + 1))
         ax.spines[["top", "right"]].set_visible(False)
@@ -158,7 +159,9 @@ def reliability(table: list[dict], classes: int = 2):
     sure, right = [r["confidence"] for r in table], [r["accuracy"] for r in table]
     ax.plot(sure, right, "o-", color=COLOURS[0], label="this model")
     for x, y, row in zip(sure, right, table, strict=True):
-        ax.annotate(f"{row['rows']} rows", (x, y), (6, -12), textcoords="offset points", fontsize=8)
+        above = y > x  # beside the dashed line, not on it
+        place = {"xytext": (-6, 5), "ha": "right"} if above else {"xytext": (6, -12)}
+        ax.annotate(f"{row['rows']} rows", (x, y), textcoords="offset points", fontsize=8, **place)
     ax.legend(frameon=False)
     ax.margins(0.18)
     parts = (f"{r['rows']} rows, mean confidence {r['confidence']:.2f}, right {r['accuracy']:.2f}" for r in table)

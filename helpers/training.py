@@ -10,7 +10,7 @@ import transformers
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from huggingface_hub import EvalResult, ModelCardData
-from transformers import AutoTokenizer, DataCollatorWithPadding
+from transformers import AutoTokenizer, DataCollatorWithPadding, TrainingArguments
 
 from helpers import gpu, models, tokenization
 from helpers.durable import handoff
@@ -79,7 +79,14 @@ def accuracy_by_epoch(history: list[dict]) -> list[float]:
     return [entry["eval_accuracy"] for entry in history if "eval_accuracy" in entry]
 
 
-def summarize(trainer: ResumableTrainer, recipe: Recipe, predicted_seconds: float) -> dict:
+def hyperparameters(args: TrainingArguments) -> dict:
+    """Return what a training really used, whatever the settings say: a notebook's reader may have changed it."""
+    batch_size = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
+    names = ("learning_rate", "warmup_steps", "weight_decay", "seed")
+    return {"epochs": args.num_train_epochs, "batch_size": batch_size} | {name: getattr(args, name) for name in names}
+
+
+def summarize(trainer: ResumableTrainer, predicted_seconds: float) -> dict:
     """Return what is worth keeping of a finished training: times in seconds, sizes, and the whole log_history.
 
     A training that was interrupted has taken the time up to the checkpoint that it continued from, and from there on.
@@ -90,12 +97,14 @@ def summarize(trainer: ResumableTrainer, recipe: Recipe, predicted_seconds: floa
     history, state = trainer.state.log_history, trainer.state
     last = next(entry for entry in reversed(history) if "train_runtime" in entry)
     seconds = trainer.seconds_before + last["train_runtime"]
+    used = hyperparameters(trainer.args)
     return {
         "train_seconds": seconds,
         "saving_seconds": trainer.saving_seconds,
-        "samples_per_second": recipe.epochs * len(trainer.train_dataset) / seconds,
+        "samples_per_second": used["epochs"] * len(trainer.train_dataset) / seconds,
         "predicted_train_seconds": predicted_seconds,
-        "precision": recipe.precision,
+        "hyperparameters": used,
+        "precision": next((name for name in ("bf16", "fp16") if getattr(trainer.args, name)), "fp32"),
         "device": str(gpu.find_device()),
         "parameters": trainer.model.num_parameters(),
         "validation_accuracy_by_epoch": accuracy_by_epoch(history),
@@ -132,7 +141,7 @@ def train(settings: Settings):
     trainer.train(resume_from_checkpoint=checkpoint)
     state.wait_for_everyone()
     model = best_model(trainer)
-    summary = summarize(trainer, recipe, predicted["predicted_train_seconds"]) if run else None
+    summary = summarize(trainer, predicted["predicted_train_seconds"]) if run else None
     state.wait_for_everyone()
     if run:
         save(settings, model, tokenizer, summary)
@@ -196,7 +205,7 @@ def model_card(settings: Settings, summary: dict, results: dict | None = None) -
 
     Its head is what the Hub reads (`huggingface_hub.ModelCardData`).
     """
-    recipe, name = settings.recipe, f"{settings.model_name}, fine-tuned on {settings.dataset_name}"
+    name, used = f"{settings.model_name}, fine-tuned on {settings.dataset_name}", summary["hyperparameters"]
     facts = {"pipeline_tag": "text-classification", "library_name": "transformers"}
     if settings.model_revision:
         facts["base_model"] = settings.model
@@ -220,9 +229,9 @@ def model_card(settings: Settings, summary: dict, results: dict | None = None) -
         f"- Base model: {settings.model_name}, revision {settings.model_revision or 'a local folder'}",
         f"- Data: {settings.dataset_name}, revision {settings.dataset_revision or 'a local folder'}; "
         f"training rows: {settings.train_rows or 'all'}",
-        f"- Hyperparameters: {recipe.epochs} epochs, batch {recipe.batch_size}, learning rate "
-        f"{recipe.learning_rate:g} (warm-up {recipe.warmup:.0%}, then linear to 0), weight decay "
-        f"{recipe.weight_decay}, {summary['precision']}, seed {recipe.seed}",
+        f"- Hyperparameters: {used['epochs']:g} epochs, batch {used['batch_size']}, learning rate "
+        f"{used['learning_rate']:g} (warm-up {used['warmup_steps']:g}, then linear to 0), weight decay "
+        f"{used['weight_decay']}, {summary['precision']}, seed {used['seed']}",
         f"- Training time: {summary['train_seconds']:.0f} s on {summary['device']}",
         f"- Validation accuracy by epoch: {scores}; epoch {summary['best_epoch']} is kept",
     ]

@@ -7,6 +7,7 @@ demand (`fail`), and asks for a token where a repository holds a file GATED.
 
 import hashlib
 import json
+import math
 import re
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -67,6 +68,13 @@ class Hub(ThreadingHTTPServer):
         self.shutdown()
         self.server_close()
         self.thread.join()
+
+
+def count_parameters(path: Path) -> int:
+    """Return how many parameters the header of a safetensors file tells of."""
+    content = path.read_bytes()
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    return sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -141,7 +149,12 @@ class Handler(BaseHTTPRequestHandler):
         """Return what the Hub tells about a repository."""
         files = [{"rfilename": path.relative_to(self.repo).as_posix()} for path in self.files(self.repo)]
         flags = {"private": False, "gated": False, "disabled": False, "tags": [], "downloads": 0, "likes": 0}
-        return {"_id": "0", "id": self.name, "sha": self.commit, "siblings": files} | flags
+        known = {"_id": "0", "id": self.name, "sha": self.commit, "siblings": files} | flags
+        weights = list(self.repo.glob("*.safetensors"))
+        if weights:  # the Hub reads their headers itself, whatever else the repository says about its size
+            count = sum(map(count_parameters, weights))
+            known["safetensors"] = {"parameters": {"F32": count}, "total": count}
+        return known
 
     def files(self, folder: Path) -> list[Path]:
         """Return all files below a folder."""

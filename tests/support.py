@@ -8,8 +8,10 @@ import signal
 import string
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 import torch
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers, processors
@@ -17,6 +19,7 @@ from tokenizers.models import WordPiece
 from transformers import DistilBertConfig, DistilBertModel, PreTrainedTokenizerFast
 
 from helpers import settings as course
+from helpers.durable.errors import LessonError
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
@@ -30,6 +33,17 @@ def make_settings(home: Path, **values) -> course.Settings:
     """Return settings of the pocket edition below `home`, with these values, whatever the environment holds."""
     environ = {"LESSON_HOME": str(home), "LESSON_EDITION": "pocket"}
     return course.read(environ | {f"LESSON_{name.upper()}": str(value) for name, value in values.items()})
+
+
+@contextmanager
+def refused(code: str, *parts: str):
+    """Expect a LessonError of this code inside the block; what it must name (a file, a number) stands in its text.
+
+    How the sentence goes is no test's affair but tests/test_errors.py's.
+    """
+    with pytest.raises(LessonError) as caught:
+        yield caught
+    assert (caught.value.code, [p for p in parts if p not in str(caught.value)]) == (code, []), str(caught.value)
 
 
 def clean_environ(home: Path, **more) -> dict[str, str]:

@@ -13,8 +13,9 @@ import accuracy  # noqa: E402
 import growth  # noqa: E402
 import recipes  # noqa: E402
 
-from helpers import gpu, settings, speed, tokenization, training  # noqa: E402
-from helpers.files import LessonError  # noqa: E402
+from helpers import models, settings  # noqa: E402
+from helpers.durable.errors import LessonError  # noqa: E402
+from helpers.recipe import Recipe  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +84,7 @@ def test_recipes_takes_turns_and_prints_the_comparison(folder):
 def test_an_error_in_a_worker_is_sent_and_told(folder):
     known = make_settings(folder / "worker", model=folder / "model", dataset=folder / "data")
     pipe = Pipe()
-    recipes.worker(pipe, known, speed.Recipe(batch_size=500), rows=1000, seconds=1)
+    recipes.worker(pipe, known, Recipe(batch_size=500), rows=1000, seconds=1)
     with pytest.raises(LessonError, match="160 rows do not fill a batch of 500. Take more rows."):
         recipes.receive(pipe)
     pipe.said.append(recipes.plain(ZeroDivisionError("division by zero")))
@@ -130,8 +131,8 @@ def test_distilbert_shape_is_distilberts(tmp_path, monkeypatch):
     monkeypatch.setenv("LESSON_HOME", str(tmp_path))
     monkeypatch.setenv("LESSON_EDITION", "pocket")
     found = recipes.read_settings(recipes.parse(["--model", recipes.SHAPE]))
-    assert gpu.untrained_model(found).num_parameters() == 66_955_010  # DistilBERT-base with a head of two labels
-    assert tokenization.load_tokenizer(found)("A film.")["input_ids"]
+    assert models.untrained_model(found).num_parameters() == 66_955_010  # DistilBERT-base with a head of two labels
+    assert models.load_tokenizer(found)("A film.")["input_ids"]
 
 
 def test_a_folder_that_holds_no_model_is_refused(tmp_path):
@@ -183,7 +184,7 @@ def test_growth_refuses_rows_that_are_not_there(folder, monkeypatch):
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
 def test_padding_does_not_change_what_the_model_answers(attention):
     known = settings.read(environ={}, edition="pocket")
-    tokenizer, model = tokenization.load_tokenizer(known), training.load_model(known, ["negative", "positive"]).eval()
+    tokenizer, model = models.load_tokenizer(known), models.load_model(known, ["negative", "positive"]).eval()
     model.set_attn_implementation(attention)
     sentences = ["Dull.", "A joy from start to end.", "I laughed once, by mistake, and then never again."]
     own, fixed = (

@@ -5,8 +5,9 @@ import re
 import pytest
 from support import NOTEBOOKS, ROOT, load_notebook, source
 
-from helpers import badges, check, progress
+from helpers.exercises import registry
 from helpers.settings import EDITIONS, NAMES
+from tools import badges
 
 GLOSSARY, TEACHING = ROOT / "docs" / "glossary.md", ROOT / "docs" / "teaching.md"
 TITLES = {90: ["One session of 90 minutes"], 60: ["First session", "Second session", "Third session"]}
@@ -98,8 +99,8 @@ def notebook_part(number: int) -> str:
 def test_every_exercise_is_in_the_guide_and_nothing_else():
     known = {
         (f"{book}.{place}", name)
-        for book, notebook in enumerate(progress.NOTEBOOKS, 1)
-        for place, name in enumerate(check.exercises(notebook), 1)
+        for book, notebook in enumerate(registry.TITLES, 1)
+        for place, name in enumerate(registry.EXERCISES[notebook], 1)
     }
     assert set(re.findall(r"\b([1-9]\.[1-9]) `(\w+)`", guide())) == known
 
@@ -107,7 +108,7 @@ def test_every_exercise_is_in_the_guide_and_nothing_else():
 @pytest.mark.parametrize("number", range(1, 7))
 def test_each_goal_of_a_notebook_has_its_exercise(number):
     table = re.findall(r"^\| .+ \| (\d\.\d) `(\w+)` \| \d+ \|$", notebook_part(number), re.M)
-    names = list(check.exercises(list(progress.NOTEBOOKS)[number - 1]))
+    names = list(registry.EXERCISES[list(registry.TITLES)[number - 1]])
     assert table == [(f"{number}.{place}", name) for place, name in enumerate(names, 1)]
 
 

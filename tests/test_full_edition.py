@@ -31,7 +31,7 @@ def test_results_name_the_pinned_revisions(lesson):
     results = json.loads((lesson[0] / "results.json").read_text(encoding="utf-8"))
     assert results["edition"] == "full" and results["epochs"] == EDITIONS["full"]["epochs"]
     assert {results["model"]: results["model_revision"], results["dataset"]: results["dataset_revision"]} == PINS
-    assert results["rows"]["final"] == 120 and results["rows"]["development"] == 24
+    assert results["rows"]["test"] == 120 and results["rows"]["validation"] == 24
     assert results["predicted_train_seconds"] > 0
     assert results["accuracy"] > results["majority_accuracy"]
 
@@ -52,7 +52,7 @@ def test_every_notebook_is_kept_executed_and_as_a_page(lesson):
 def test_the_secret_labels_are_not_used(lesson):
     text = (lesson[0] / "lesson" / "02_load_data.ipynb").read_text(encoding="utf-8")
     assert "has NO labels" in text
-    assert json.loads((lesson[0] / "data" / "split.json").read_text())["held_out"] == ["development"]
+    assert json.loads((lesson[0] / "data" / "split.json").read_text())["held_out"] == ["validation"]
 
 
 def test_the_hub_was_asked_for_the_pinned_commits_alone(lesson):

@@ -135,6 +135,49 @@ def test_series_are_told_apart_without_colour(name, draw):
         assert len(set(styles)) == len(styles)
 
 
+@pytest.mark.parametrize("count", [1, 4, 5, 8, 16])
+@pytest.mark.parametrize("kind", ["lines", "histogram", "bars", "intervals"])
+def test_every_series_is_drawn_and_told_apart(kind, count, draw):
+    """However many classes or runs there are: none is named in the text and missing in the picture."""
+    names = [f"series {number}" for number in range(count)]
+    figure = {
+        "lines": lambda: plots.lines({name: [0.1, 0.2, 0.3] for name in names}, "T", "epoch", "accuracy"),
+        "histogram": lambda: plots.histogram({name: [1, 2, 3] for name in names}, "T", "words", "share"),
+        "bars": lambda: plots.bars({name: 1.0 for name in names}, "T", "length"),
+        "intervals": lambda: plots.intervals({name: (0.5, 0.4, 0.6) for name in names}, "T"),
+    }[kind]()
+    (ax,) = figure.axes
+    assert all(name in figure.alt for name in names)
+    if kind in ("lines", "histogram"):
+        drawn = [line for line in ax.lines if line.get_label() in names] if kind == "lines" else ax.patches
+        assert len(drawn) == count and [text.get_text() for text in ax.get_legend().get_texts()] == names
+        looks = {
+            (matplotlib.colors.to_hex(d.get_color() if kind == "lines" else d.get_edgecolor()), d.get_linestyle())
+            for d in drawn
+        }
+        assert len(looks) == count
+    else:
+        assert [label.get_text() for label in ax.get_yticklabels()] == names
+        assert kind == "intervals" or len(ax.patches) == count
+
+
+@pytest.mark.parametrize("top", [0, 1, 59, 60, 61, 65, 120, 121, 125, 512])
+def test_every_row_is_in_a_bin(top, draw):
+    """Also the longest: the last bin ends beyond it."""
+    lengths = [top, top, 0 if top < 2 else 2]
+    (ax,) = plots.histogram({"all": lengths}, "T", "words", "share").axes
+    outline = ax.patches[0].get_xy()
+    assert min(outline[:, 0]) <= max(min(lengths), 0.5) and max(outline[:, 0]) > top
+    heights = np.histogram(lengths, np.unique(outline[:, 0]))[0].sum() / len(lengths)
+    assert heights == pytest.approx(1 if min(lengths) else np.mean(np.array(lengths) > 0))
+
+
+def test_a_matrix_of_many_classes_shows_every_count(draw):
+    matrix = np.arange(144).reshape(12, 12)
+    ax = plots.confusion(matrix, [f"class {n}" for n in range(12)]).axes[0]
+    assert sorted(int(text.get_text()) for text in ax.texts) == list(range(144))
+
+
 @pytest.mark.parametrize("top", [1, 7, 100])
 def test_numbers_in_the_matrix_can_be_read(top, draw):
     for count in np.linspace(0, top, 24):

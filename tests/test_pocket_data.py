@@ -13,7 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
 from helpers.data import find_contained, words
-from helpers.settings import POCKET
+from helpers.settings import SHIPPED
 
 KINDS = {"plain", "negation", "contrast", "hedging", "comparison", "irony", "mixed", "idiom", "expectation"}
 # Type/token ratio of SST-2's official validation set, measured as `type_token_ratio` does (see the data card).
@@ -23,7 +23,7 @@ SST2_VALIDATION_WORDS = 21.14  # mean, counted as `helpers.data.words` counts: p
 
 @pytest.fixture(scope="module")
 def splits(tmp_path_factory):
-    return load_dataset(str(POCKET / "data"), cache_dir=str(tmp_path_factory.mktemp("cache")))
+    return load_dataset(str(SHIPPED / "data"), cache_dir=str(tmp_path_factory.mktemp("cache")))
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def type_token_ratio(texts: list[str], tokens: int = 10_000) -> float:
 
 
 def test_sizes_columns_and_balance(splits, sentences):
-    assert Counter(row[0] for row in sentences) == {"train": 2000, "development": 400, "final": 600}
+    assert Counter(row[0] for row in sentences) == {"train": 2000, "validation": 400, "test": 600}
     assert splits["train"].num_rows >= 2000 + 4000
     for part in splits.values():
         assert part.column_names == ["idx", "sentence", "label", "phenomenon"]
@@ -107,11 +107,11 @@ def test_words_are_as_various_as_in_sst2(sentences):
 def test_counting_words_is_neither_enough_nor_useless(sentences):
     """If bags of words did better, the text would be too easy; if they failed, it would be unlearnable."""
     train = [row for row in sentences if row[0] == "train"]
-    final = [row for row in sentences if row[0] == "final"]
+    test = [row for row in sentences if row[0] == "test"]
     for pairs in ((1, 1), (1, 2)):
         model = make_pipeline(TfidfVectorizer(ngram_range=pairs), LogisticRegression(max_iter=1000))
         model.fit([row[1] for row in train], [row[2] for row in train])
-        score = model.score([row[1] for row in final], [row[2] for row in final])
+        score = model.score([row[1] for row in test], [row[2] for row in test])
         assert 0.60 < score <= 0.80
 
 

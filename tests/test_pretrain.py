@@ -1,4 +1,7 @@
-"""tools/pretrain_pocket.py, from end to end, with a tiny teacher and a few texts; and after a kill."""
+"""tools/pretrain_pocket.py, from end to end, with a tiny teacher and a few texts; and after a kill.
+
+The tool is run once a year: `make soak` runs this file, `make test` does not.
+"""
 
 import shutil
 import subprocess
@@ -9,6 +12,7 @@ import torch
 from support import ROOT, clean_environ, run, sst2_like, tiny_data, tiny_model
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+pytestmark = pytest.mark.soak
 SCRIPT = ROOT / "tools" / "pretrain_pocket.py"
 SIZES = {"joined": 20, "replaced": 20, "crossed": 20, "vocab": 150, "dim": 16, "hidden": 32, "layers": 1, "heads": 2}
 SMALL = [part for name, value in SIZES.items() for part in (f"--{name}", value)] + ["--epochs", 2]

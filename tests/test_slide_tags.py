@@ -6,8 +6,8 @@ import re
 import pytest
 from support import NOTEBOOKS, ROOT, load_notebook, source
 
-from helpers import badges
-from helpers.files import LessonError
+from helpers.durable.errors import LessonError
+from tools import badges
 
 TYPES = ("slide", "subslide", "fragment", "skip", "notes", "-")
 MOST_SLIDES = 20

@@ -6,11 +6,11 @@ import time
 import numpy as np
 import pytest
 import torch
-from support import make_settings, tiny_data, tiny_model
+from support import make_settings, refused, tiny_data, tiny_model
 from transformers import DataCollatorWithPadding, TrainerControl
 
-from helpers import gpu, report, speed, tokenization, training
-from helpers.files import LessonError
+from helpers import gpu, models, speed, tokenization
+from helpers.recipe import Recipe
 
 
 @pytest.fixture(scope="module")
@@ -18,8 +18,8 @@ def tiny(tmp_path_factory):
     """Return (settings, tokenized training rows, tokenizer) of a tiny model and data."""
     folder = tmp_path_factory.mktemp("speed")
     settings = make_settings(folder, model=tiny_model(folder / "model"), dataset=tiny_data(folder / "data"))
-    settings = dataclasses.replace(settings, batch_size=24)
-    splits, tokenizer = tokenization.prepare(settings)
+    settings = dataclasses.replace(settings, recipe=dataclasses.replace(settings.recipe, batch_size=24))
+    splits, tokenizer = tokenization.load_or_make(settings)
     return settings, splits["train"], tokenizer
 
 
@@ -31,8 +31,10 @@ def watch(tokenizer, seconds=0.05, **options) -> speed.Stopwatch:
 RECIPES = {
     "original": speed.ORIGINAL,
     "dynamic": speed.DYNAMIC,
-    "grouped": speed.Recipe(24, "grouped", attention="eager", learning_rate=1e-3, warmup=0.2, weight_decay=0.1),
-    "half": speed.Recipe(8, "grouped", "bf16"),
+    "grouped": Recipe(
+        batch_size=24, padding="grouped", attention="eager", learning_rate=1e-3, warmup=0.2, weight_decay=0.1
+    ),
+    "half": Recipe(batch_size=8, padding="grouped", precision="bf16"),
 }
 
 
@@ -40,7 +42,7 @@ RECIPES = {
 def test_the_trainer_is_the_one_that_the_recipe_names(tiny, name):
     settings, rows, tokenizer = tiny
     recipe, stopwatch = RECIPES[name], watch(tokenizer)
-    trainer = speed.build(settings, recipe, rows, stopwatch)
+    trainer = speed.make_timed_trainer(settings, recipe, rows, stopwatch)
     args = trainer.args
     assert args.per_device_train_batch_size == recipe.batch_size and args.gradient_accumulation_steps == 1
     assert (args.bf16, args.fp16) == (recipe.precision == "bf16", recipe.precision == "fp16")
@@ -49,7 +51,7 @@ def test_the_trainer_is_the_one_that_the_recipe_names(tiny, name):
     assert trainer.model.config._attn_implementation == recipe.attention
     assert {p.dtype for p in trainer.model.parameters()} == {torch.float32}
     widths = [len(ids) for ids in trainer.train_dataset["input_ids"]]
-    expected = [settings.max_length] * 96 if recipe.padding == "fixed" else sorted(tokenization.lengths(rows))
+    expected = [settings.recipe.max_length] * 96 if recipe.padding == "fixed" else sorted(tokenization.lengths(rows))
     assert sorted(widths) == expected
     trainer.train()
     assert not list((settings.home / "speed").glob("checkpoint*")), "nothing is kept"
@@ -59,15 +61,15 @@ def test_the_trainer_is_the_one_that_the_recipe_names(tiny, name):
 def test_rows_tokens_and_positions_are_counted_exactly(tiny, name):
     settings, rows, tokenizer = tiny
     recipe, stopwatch = RECIPES[name], watch(tokenizer)
-    trainer = speed.build(settings, recipe, rows, stopwatch)
+    trainer = speed.make_timed_trainer(settings, recipe, rows, stopwatch)
     trainer.train()
     found = np.array(tokenization.lengths(rows))
-    order = speed.spread(speed.row_order(found, recipe, settings.seed), found, recipe.batch_size)
+    order = speed.representative_order(speed.row_order(found, recipe, settings.seed), found, recipe.batch_size)
     lengths = found[order].reshape(-1, recipe.batch_size)
     expected = []
     for step in range(stopwatch.taken):
         batch = lengths[step % len(lengths)]
-        width = settings.max_length if recipe.padding == "fixed" else batch.max()
+        width = settings.recipe.max_length if recipe.padding == "fixed" else batch.max()
         expected.append((len(batch), batch.sum(), len(batch) * width))
     assert stopwatch.counts[: stopwatch.taken] == expected
     result, counted = stopwatch.result(), expected[stopwatch.warmup :]
@@ -80,7 +82,7 @@ def test_training_for_real_begins_with_the_pretrained_weights(tiny, name, capsys
     settings, rows, tokenizer = tiny
     model = speed.train(settings, RECIPES[name], rows, tokenizer)
     table = model.distilbert.embeddings.word_embeddings.weight
-    pretrained = training.load_model(settings, ["negative", "positive"]).distilbert.embeddings.word_embeddings.weight
+    pretrained = models.load_model(settings, ["negative", "positive"]).distilbert.embeddings.word_embeddings.weight
     difference = (table - pretrained).abs().max()
     assert 0 < difference < 0.01
     assert "train_runtime" not in capsys.readouterr().out
@@ -89,16 +91,17 @@ def test_training_for_real_begins_with_the_pretrained_weights(tiny, name, capsys
 def test_no_more_rows_are_used_than_asked_for_but_whole_batches(tiny):
     settings, rows, tokenizer = tiny
     for most, expected in ((50, 48), (3, 16), (10_000, 96)):
-        trainer = speed.build(settings, speed.DYNAMIC, rows, watch(tokenizer), most)
+        trainer = speed.make_timed_trainer(settings, speed.DYNAMIC, rows, watch(tokenizer), most)
         assert len(trainer.train_dataset) == expected
 
 
-def test_ours_is_what_notebook_4_does(tiny):
-    settings = tiny[0]
-    recipe = speed.ours(settings, "bf16")
-    assert (recipe.batch_size, recipe.learning_rate) == (settings.batch_size, settings.learning_rate)
-    assert (recipe.padding, recipe.precision) == ("grouped", "bf16")
-    assert recipe.attention == gpu.attention(settings.batch_size)
+def test_the_courses_recipe_is_the_settings_with_what_this_machine_does_best(tiny, no_stopwatch, tmp_path):
+    settings = dataclasses.replace(tiny[0], home=tmp_path)
+    recipe = gpu.choose_recipe(settings)
+    assert recipe.precision == gpu.measure_machine(settings)["precision"]
+    assert recipe.attention == models.attention(settings.recipe.batch_size)
+    usual = dataclasses.replace(recipe, precision=settings.recipe.precision, attention=settings.recipe.attention)
+    assert usual == settings.recipe and recipe.padding == "grouped"
 
 
 def test_the_stopwatch_leaves_the_warm_up_out_and_stops_in_time(monkeypatch):
@@ -135,10 +138,10 @@ def test_one_step_longer_than_the_time_is_enough(monkeypatch):
 
 
 @pytest.mark.parametrize("batch_size", [1, 8, 16])
-def test_every_stretch_of_spread_batches_is_a_fair_sample(batch_size):
+def test_every_stretch_of_representative_batches_is_a_fair_sample(batch_size):
     lengths = np.random.default_rng(0).gamma(2, 7, 4003).astype(int).clip(3, 128).tolist()
     order = list(tokenization.LengthGroupedSampler(lengths, batch_size, seed=1))
-    spread = speed.spread(order, lengths, batch_size)
+    spread = speed.representative_order(order, lengths, batch_size)
     cut = [sorted(order[i : i + batch_size]) for i in range(0, len(spread), batch_size)]
     batches = [spread[i : i + batch_size] for i in range(0, len(spread), batch_size)]
     assert sorted(map(sorted, batches)) == sorted(cut), "the same batches, each once"
@@ -148,14 +151,14 @@ def test_every_stretch_of_spread_batches_is_a_fair_sample(batch_size):
 
 
 def test_an_unknown_padding_is_refused():
-    with pytest.raises(LessonError, match="no padding 'none'. Choose one of: fixed, batch, grouped"):
-        speed.Recipe(padding="none")
+    with refused("no-such-padding", "none", "fixed", "batch", "grouped"):
+        Recipe(padding="none")
 
 
 def test_too_few_rows_are_refused(tiny):
     settings, rows, tokenizer = tiny
-    with pytest.raises(LessonError, match="10 rows do not fill a batch of 16. Take more rows"):
-        speed.measure(settings, speed.ORIGINAL, rows.select(range(10)), tokenizer, 1)
+    with refused("too-few-rows", "10", "16"):
+        speed.measure_throughput(settings, speed.ORIGINAL, rows.select(range(10)), tokenizer, 1)
 
 
 def test_each_gain_is_explained_by_what_was_changed():
@@ -174,7 +177,7 @@ def test_each_gain_is_explained_by_what_was_changed():
         name: {"samples_per_second": value, "padding_share": share}
         for name, value, share in zip(steps, speeds, shares, strict=True)
     }
-    said = report.gains(recipes, measured, {"fp32": 2e9, "bf16": 5e9})
+    said = speed.gains(recipes, measured, {"fp32": 2e9, "bf16": 5e9})
     assert len(said) == 4
     assert said[0].startswith("pad: 4.00 times as fast") and "from 10.00 to 2.50" in said[0]
     assert said[1].startswith("wide: 1.50 times as fast") and "64 sentences instead of 16" in said[1]

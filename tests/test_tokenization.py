@@ -9,11 +9,11 @@ from datasets import Dataset, DatasetDict
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from support import make_settings, tiny_data, tiny_model
+from support import make_settings, refused, tiny_data, tiny_model
+from transformers import AutoTokenizer
 
-from helpers import tokenization
-from helpers.files import LessonError
-from helpers.settings import MAX_LENGTH
+from helpers import data, models, tokenization
+from helpers.recipe import Recipe
 from helpers.tokenization import LengthGroupedSampler, padding_share
 
 ODD = {
@@ -30,13 +30,14 @@ ODD = {
     "ten thousand words": "word " * 10_000,
     "special tokens": "[SEP] [PAD] [CLS] [MASK] [UNK]",
 }
+MAX_LENGTH = Recipe().max_length
 LENGTHS = st.lists(st.integers(1, 40), min_size=1, max_size=300)
 
 
 @pytest.fixture(scope="module")
 def tokenizer(tmp_path_factory):
     """Return the tokenizer of the shipped model."""
-    return tokenization.load_tokenizer(make_settings(tmp_path_factory.mktemp("home")))
+    return models.load_tokenizer(make_settings(tmp_path_factory.mktemp("home")))
 
 
 def as_splits(sentences: list[str]) -> DatasetDict:
@@ -48,60 +49,60 @@ def as_splits(sentences: list[str]) -> DatasetDict:
 
 def test_tokenize_equals_plain_calls(tmp_path, tokenizer):
     settings = make_settings(tmp_path, dataset=tiny_data(tmp_path / "data"))
-    splits = tokenization.data.prepare(settings)
-    tokenized = tokenization.tokenize(splits, tokenizer, settings)
+    splits = data.load_or_make(settings)
+    tokenized = tokenization.tokenize(splits, tokenizer, settings.recipe.max_length)
     assert tokenized.num_rows == splits.num_rows
     for name, part in splits.items():
-        plain = [tokenizer(s, truncation=True, max_length=settings.max_length) for s in part["sentence"]]
+        plain = [tokenizer(s, truncation=True, max_length=settings.recipe.max_length) for s in part["sentence"]]
         assert tokenized[name]["input_ids"][:] == [row["input_ids"] for row in plain]
         assert tokenized[name]["attention_mask"][:] == [row["attention_mask"] for row in plain]
         assert tokenized[name]["label"][:] == part["label"][:]
         assert set(tokenized[name].column_names) == {"label", *plain[0]}
 
 
-def test_prepare_makes_then_reuses(tmp_path, capsys):
+def test_the_token_ids_are_made_once(tmp_path, capsys):
     settings = make_settings(tmp_path, dataset=tiny_data(tmp_path / "data"), model=tiny_model(tmp_path / "model"))
-    first, _ = tokenization.prepare(settings)
+    first, _ = tokenization.load_or_make(settings)
     assert "tokenizing now" in capsys.readouterr().out
-    second, tokenizer = tokenization.prepare(settings)
+    second, tokenizer = tokenization.load_or_make(settings)
     assert capsys.readouterr().out == ""
     assert second["train"].to_list() == first["train"].to_list()
     text = tokenizer.decode(second["train"][0]["input_ids"], skip_special_tokens=True)
-    assert text == tokenization.data.prepare(settings)["train"][0]["sentence"]
+    assert text == data.load_or_make(settings)["train"][0]["sentence"]
 
 
-def test_keep_is_what_prepare_returns(tmp_path, capsys):
+def test_what_is_saved_is_loaded(tmp_path, capsys):
     settings = make_settings(tmp_path, dataset=tiny_data(tmp_path / "data"), model=tiny_model(tmp_path / "model"))
-    splits, tokenizer = tokenization.data.prepare(settings), tokenization.load_tokenizer(settings)
-    kept = tokenization.tokenize(splits, tokenizer, settings)
-    tokenization.keep(settings, kept)
+    splits, tokenizer = data.load_or_make(settings), models.load_tokenizer(settings)
+    kept = tokenization.tokenize(splits, tokenizer, settings.recipe.max_length)
+    tokenization.save(settings, kept)
     capsys.readouterr()
-    assert tokenization.prepare(settings)[0]["final"].to_list() == kept["final"].to_list()
+    assert tokenization.load_or_make(settings)[0]["test"].to_list() == kept["test"].to_list()
     assert capsys.readouterr().out == ""
 
 
 @pytest.mark.parametrize("name", ODD)
-def test_odd_sentences_become_at_most_max_length_tokens(tmp_path, tokenizer, name):
-    tokenized = tokenization.tokenize(as_splits(["plain", ODD[name]]), tokenizer, make_settings(tmp_path))
+def test_odd_sentences_become_at_most_max_length_tokens(tokenizer, name):
+    tokenized = tokenization.tokenize(as_splits(["plain", ODD[name]]), tokenizer, MAX_LENGTH)
     plain, odd = tokenization.lengths(tokenized["train"])
     assert plain >= 3 and 2 <= odd <= MAX_LENGTH
     assert all(0 <= token < len(tokenizer) for token in tokenized["train"][1]["input_ids"])
     assert tokenized["train"].column_names == ["label", "input_ids", "attention_mask"]
 
 
-def test_long_sentences_are_cut_at_the_limit_and_keep_their_end_token(tmp_path, tokenizer):
-    tokenized = tokenization.tokenize(as_splits([ODD["ten thousand words"]]), tokenizer, make_settings(tmp_path))
+def test_long_sentences_are_cut_at_the_limit_and_keep_their_end_token(tokenizer):
+    tokenized = tokenization.tokenize(as_splits([ODD["ten thousand words"]]), tokenizer, MAX_LENGTH)
     (ids,) = tokenized["train"]["input_ids"][:]
     assert len(ids) == MAX_LENGTH and ids[-1] == tokenizer.sep_token_id
 
 
 def test_a_tokenizer_without_padding_token_is_refused(tmp_path):
     folder = tiny_model(tmp_path / "padless")
-    tokenizer = tokenization.AutoTokenizer.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
     tokenizer.pad_token = None
     tokenizer.save_pretrained(folder)
-    with pytest.raises(LessonError, match="tokenizer of padless has no padding token"):
-        tokenization.load_tokenizer(make_settings(tmp_path, model=folder))
+    with refused("no-padding", "padless"):
+        models.load_tokenizer(make_settings(tmp_path, model=folder))
 
 
 @given(LENGTHS, st.integers(1, 64), st.integers(0, 2**31))

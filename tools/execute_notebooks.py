@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")  # of a terminal
+KEPT = ("slideshow", "tags", "cellView", "jupyter")  # of a cell's metadata: the last two fold a form
 PROGRESS = re.compile(r"\s*<div>(?:(?!</div>).)*?<progress.*?</div>", re.S)
 
 
@@ -45,7 +46,7 @@ def clean(notebook, places: dict[str, str]) -> None:
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     for number, cell in enumerate(code, 1):
         cell.execution_count = number
-        cell.metadata = {key: value for key, value in cell.metadata.items() if key in ("slideshow", "tags")}
+        cell.metadata = {key: value for key, value in cell.metadata.items() if key in KEPT}
         joined = []
         for output in cell.outputs:
             same = joined and output.output_type == "stream" == joined[-1].output_type
@@ -63,8 +64,8 @@ def main() -> None:
     """Execute, clean and write each notebook."""
     import nbformat
 
-    from helpers import lesson
-    from helpers.files import write_text
+    from helpers.classroom import lesson
+    from helpers.durable.files import write_text
 
     wanted = sys.argv[1:]
     for name in [n for n in os.environ if n.startswith("LESSON_")]:

@@ -31,7 +31,7 @@ from transformers import AutoModel, AutoTokenizer, DistilBertConfig, DistilBertM
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from helpers.files import read_json, write_json  # noqa: E402
+from helpers.durable.files import read_json, write_json  # noqa: E402
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]  # ids 0 to 4
 POCKET = Path(__file__).resolve().parent.parent / "helpers" / "pocket"

@@ -17,8 +17,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from helpers import badges, lesson  # noqa: E402
-from helpers.files import LessonError  # noqa: E402
+from helpers.classroom import lesson  # noqa: E402
+from helpers.durable.errors import LessonError  # noqa: E402
+from tools import badges  # noqa: E402
 
 WEB = ROOT / "tools" / "web"
 FONTS = (
@@ -45,10 +46,13 @@ def node(command: list[str], what: str, **options) -> str:
     except FileNotFoundError:
         raise LessonError(
             f"{what} needs {command[0]}, which is not installed. "
-            "Install Node.js 18 or newer with npm (Debian, Ubuntu: sudo apt install nodejs npm), and try again."
+            "Install Node.js 18 or newer with npm (Debian, Ubuntu: sudo apt install nodejs npm), and try again.",
+            "no-node",
         ) from None
     if done.returncode:
-        raise LessonError(f"{what} failed. {' '.join(command[:3])} said:\n{(done.stdout + done.stderr).strip()}")
+        raise LessonError(
+            f"{what} failed. {' '.join(command[:3])} said:\n{(done.stdout + done.stderr).strip()}", "node-failed"
+        )
     return done.stdout
 
 

@@ -20,7 +20,10 @@ PATIENCE = 2  # seconds that a lock may take before we say what we are waiting f
 
 def show_path(path: Path) -> str:
     """Return path for people: without what leads to the current folder, to the one around it, or to the user's."""
-    for base, sign in ((Path.cwd(), ""), (Path.cwd().parent, ""), (Path.home(), "~/")):
+    around = Path.cwd().parent
+    if Path.home().is_relative_to(around):  # else it would tell whose home it is
+        around = Path.cwd()
+    for base, sign in ((Path.cwd(), ""), (around, ""), (Path.home(), "~/")):
         if base != Path(base.anchor) and path.is_relative_to(base):
             return sign + path.relative_to(base).as_posix()
     return path.as_posix()
@@ -54,11 +57,14 @@ def write_text(path: Path, text: str) -> None:
     with room_for(path.name, path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
         aside = path.with_name(f".{path.name}-new")  # always the same name: what a kill leaves is written over
-        with aside.open("w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(aside, path)
+        try:
+            with aside.open("w", encoding="utf-8", newline="\n") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(aside, path)
+        finally:
+            aside.unlink(missing_ok=True)  # what did not fit takes no room
 
 
 def write_json(path: Path, value) -> None:
@@ -90,7 +96,7 @@ def fingerprint_folder(folder: Path) -> str:
         raise LessonError(
             f"A file of {show_path(Path(folder))} cannot be read ({error}). Give yourself the right to read it, or "
             "choose another folder.",
-            "unreadable-file",
+            "file-unreadable",
         ) from error
     return total.hexdigest()[:16]
 
@@ -211,6 +217,8 @@ def room_for(what: str, folder: Path, kept: str = ""):
                 "disk-full",
             ) from error
         refused = isinstance(error, (PermissionError, FileExistsError, NotADirectoryError))
+        # A disk that is not there (a drive's letter), or a place where no folder can be made (/proc).
+        refused = refused or (isinstance(error, FileNotFoundError) and not Path(folder).exists())
         if refused or getattr(error, "errno", None) == errno.EROFS:
             raise LessonError(
                 f"{what} cannot be written in {place} ({error}). {kept}Set home (LESSON_HOME) to a folder of your own "

@@ -84,20 +84,30 @@ def find(folder: Path, fingerprint: dict) -> Path | None:
 
 
 def _places(folder: Path) -> list[Path]:
-    """Return the folder, and those beside it that took its place while it could not be moved: NAME-2, NAME-3, ..."""
-    more = [path for path in folder.parent.glob(f"{folder.name}-*") if path.name[len(folder.name) + 1 :].isdecimal()]
-    return [folder, *sorted(more)]
+    """Return where a whole one may lie.
+
+    That is the folder itself; NAME-2, NAME-3, ... that took its place while it could not be moved; and .NAME-..., left
+    by a process that was killed between moving the old one away and the new one in.
+    """
+    beside = [path for path in folder.parent.glob(f"{folder.name}-*") if path.name[len(folder.name) + 1 :].isdecimal()]
+    return [folder, *sorted(beside), *_leftovers(folder)]
+
+
+def _leftovers(folder: Path) -> list[Path]:
+    """Return what killed processes left while they replaced the folder. The caller holds the lock: nobody is at it."""
+    return [path for path in folder.parent.glob(f".{folder.name}-*") if path.is_dir()]
 
 
 def _replace(folder: Path, fingerprint: dict, make: Callable) -> Path:
     """Fill a folder aside, declare it whole, and move it to its place. The caller holds the lock.
 
-    A process that is killed in between leaves what was there before. Where the old folder cannot be moved (Windows
-    lets no folder go of which a program has a file open), the new one takes the next free name beside it.
+    A process that is killed in between leaves what was there before, or what it has made. Where the old folder cannot
+    be moved (Windows lets no folder go of which a program has a file open), the new one takes the next free name
+    beside it.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    for left in folder.parent.glob(f".{folder.name}-*"):  # by a process that was killed; the caller holds the lock
-        if left.is_dir():
+    for left in _leftovers(folder):
+        if find_damage(left):
             shutil.rmtree(left, ignore_errors=True)
     aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     old = aside.with_name(f"{aside.name}-old")
@@ -118,6 +128,8 @@ def _replace(folder: Path, fingerprint: dict, make: Callable) -> Path:
             os.replace(old, folder)  # the new one did not get there: what was there before comes back
         shutil.rmtree(aside, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
+    for left in _leftovers(folder):
+        shutil.rmtree(left, ignore_errors=True)
     for other in _places(folder):
         if other != place:
             remove_folder(other)

@@ -9,6 +9,7 @@ kill itself at tick number n, or the test kills it when a time has passed; `Chil
 import contextlib
 import functools
 import gc
+import hashlib
 import json
 import math
 import mmap
@@ -84,16 +85,20 @@ class Child:
         except FileNotFoundError:
             return False
 
+    def returned(self) -> str:
+        """The digest of the model that it came to."""
+        return self.log.with_suffix(".model").read_text()
+
     def said(self) -> str:
         """What it printed."""
-        return self.log.read_text(errors="replace")
+        return self.log.read_text(errors="replace") if self.log.exists() else ""
 
 
 class Nursery:
     """The process that forks children. Use it in a `with`."""
 
     def __init__(self, folder: Path):
-        self.folder, self.count = Path(folder), 0
+        self.folder, self.children = Path(folder), []
         self.folder.mkdir(parents=True, exist_ok=True)
         environ = {name: value for name, value in os.environ.items() if not name.startswith(("LESSON_", "HF_"))}
         environ |= {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HOME": str(self.folder / "hf")}
@@ -107,7 +112,10 @@ class Nursery:
         return self
 
     def __exit__(self, *_):
-        """End it, and every child that is left."""
+        """End it, and every child that is left (one that stands still would for ever)."""
+        for child in self.children:
+            if child.status is None:
+                child.kill()
         os.killpg(self.process.pid, signal.SIGKILL)
         self.process.communicate()
 
@@ -135,15 +143,17 @@ class Nursery:
             kill: the tick at which it kills itself: a number, or (phase, steps taken, number among those).
             limit: bytes; no file can grow larger.
             interrupt: steps after which KeyboardInterrupt is raised, once.
-            stop: steps after which it stops, until it gets SIGCONT.
+            pause: (phase, steps taken) at whose first tick it stops, until it gets SIGCONT.
             again: after KeyboardInterrupt, run the same trainer again in the same process.
-            memory: the most rows that "fit into the GPU"; `where` ("forward" or "backward") fails with more.
+            memory: the most rows that "fit into the GPU"; `where` ("forward" or "backward") fails with more,
+                `after` so many steps.
+            call: "train"; "load_or_train", what notebook 05 calls; "command": python -m helpers train.
             trace: a file into which each tick is written as a line: phase and steps taken.
         """
-        self.count += 1
-        log = self.folder / f"{self.count}.log"
+        log = self.folder / f"{len(self.children)}.log"
         request = {"home": str(home), "log": str(log)} | {name: value for name, value in what.items()}
-        return Child(self, self.ask(json.loads(json.dumps(request, default=str)), 30), log)
+        self.children.append(Child(self, self.ask(json.loads(json.dumps(request, default=str)), 30), log))
+        return self.children[-1]
 
     def train(self, home: Path, timeout: float = 60, **what) -> Child:
         """Start a training and wait for its end."""
@@ -159,7 +169,8 @@ def serve() -> None:
     import transformers.models.distilbert.modeling_distilbert  # noqa: F401
     import transformers.trainer  # noqa: F401
 
-    from helpers import training
+    from helpers import evaluation, training  # noqa: F401
+    from helpers.classroom import lesson  # noqa: F401
 
     evaluate.load(training.METRIC)
     with contextlib.suppress(ImportError):  # half a second's table, which some versions have
@@ -184,7 +195,7 @@ def live(request: dict) -> int:
     """Do what a child was asked for; return its exit status: 0, 2 after a LessonError, 1 after any other error."""
     import traceback
 
-    from helpers.files import LessonError
+    from helpers.durable.errors import LessonError
 
     os.setsid()
     handle = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
@@ -196,7 +207,7 @@ def live(request: dict) -> int:
         work(request)
         return 0
     except LessonError as error:
-        print(f"LessonError: {error}", flush=True)
+        print(f"LessonError ({error.code}): {error}", flush=True)
         return 2
     except BaseException:
         traceback.print_exc()
@@ -212,6 +223,7 @@ class Clock:
         with path.open("r+b") as file:
             self.map = mmap.mmap(file.fileno(), 12)
         self.ticks, self.steps, self.phases, self.kill, self.here = 0, 0, [0], request.get("kill"), 0
+        self.pause = request.get("pause")
         self.trace = request.get("trace") and Path(request["trace"]).open("w", 1)  # noqa: SIM115
         self.show()
 
@@ -227,8 +239,12 @@ class Clock:
             self.trace.write(f"{PHASES[self.phases[-1]]} {self.steps}\n")
         if isinstance(self.kill, list):
             self.here += [PHASES[self.phases[-1]], self.steps] == self.kill[:2]
-        if self.kill in (self.ticks, [PHASES[self.phases[-1]], self.steps, self.here]):
+        here = PHASES[self.phases[-1]], self.steps
+        if self.kill in (self.ticks, [*here, self.here]):
             os.kill(os.getpid(), signal.SIGKILL)
+        if self.pause == [*here]:
+            self.pause = None
+            os.kill(os.getpid(), signal.SIGSTOP)
 
     def audit(self, event: str, arguments: tuple) -> None:
         """Called by Python for each audit event."""
@@ -260,60 +276,79 @@ def work(request: dict) -> None:
     import torch
     from transformers import Trainer
 
-    from helpers import checkpoints, gpu, resumable, settings, tokenization, training
+    from helpers import gpu, settings, tokenization, training
+    from helpers.__main__ import main
+    from helpers.durable import checkpoints, files
+    from helpers.durable.checkpoints import CheckpointFolder, ResumableTrainer, TimedSaveCallback
 
     torch.set_num_threads(1)
     quick = gpu.median_seconds
     gpu.median_seconds = lambda work, seconds: quick(work, 0)
+    gpu.threads.busy = lambda: 0.0
     names = ("model", "dataset", "epochs", "seed", "train_rows")
     environ = {f"LESSON_{name.upper()}": str(request[name]) for name in names if request.get(name)}
-    asked = settings.read({"LESSON_HOME": request["home"], "LESSON_EDITION": "pocket"} | environ)
-    gpu.machine = lambda _: {"precision": request.get("precision", "fp32"), "device": "the test's"}
+    environ |= {"LESSON_HOME": request["home"], "LESSON_EDITION": "pocket"}
+    asked = settings.read(environ)
+    gpu.measure_machine = lambda _: {"precision": request.get("precision", "fp32"), "device": "the test's"}
     if request.get("every") is not None:
-        checkpoints.SAVE_EVERY, resumable.MOST_OF_THE_TIME = request["every"], math.inf
-    if request.get("memory"):
-        small_memory(request["memory"], request.get("where", "forward"))
+        checkpoints.SAVE_EVERY, checkpoints.MAX_SAVE_SHARE = request["every"], math.inf
     if request.get("limit"):
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (request["limit"], resource.RLIM_INFINITY))
     clock = Clock(request)
+    if request.get("memory"):
+        begun = request.get("after", 0)
+        small_memory(request["memory"], request.get("where", "forward"), lambda: clock.steps >= begun)
     for owner, name, phase in (
-        (tokenization, "prepare", "preparing"), (gpu, "predict", "predicting"), (checkpoints.Run, "newest", "looking"),
-        (Trainer, "_inner_training_loop", "training"), (checkpoints, "seal", "sealing"),
-        (resumable.ResumableTrainer, "_save_checkpoint", "rotating"), (Trainer, "_save_checkpoint", "saving"),
-        (Trainer, "_evaluate", "evaluating"), (training, "best_model", "best"), (training, "keep", "keeping"),
-        (checkpoints.Run, "clear", "clearing"), (Trainer, "training_step", "training"),
+        (tokenization, "load_or_make", "preparing"), (gpu, "predict_seconds", "predicting"),
+        (CheckpointFolder, "__init__", "looking"), (CheckpointFolder, "latest", "looking"),
+        (Trainer, "_inner_training_loop", "training"), (files, "write_manifest", "sealing"),
+        (ResumableTrainer, "_save_checkpoint", "rotating"), (Trainer, "_save_checkpoint", "saving"),
+        (Trainer, "_evaluate", "evaluating"), (training, "best_model", "best"), (training, "save", "keeping"),
+        (CheckpointFolder, "clear", "clearing"), (Trainer, "training_step", "training"),
     ):  # fmt: skip
         clock.watch(owner, name, phase)
 
-    counted = resumable.SaveByTheClock.on_step_end
+    counted = TimedSaveCallback.on_step_end
 
     def on_step_end(self, args, state, control, **more):
         clock.steps = state.global_step
         clock.tick()
-        if request.get("stop") == state.global_step:
-            os.kill(os.getpid(), signal.SIGSTOP)
         if request.get("interrupt") == state.global_step:
             request["interrupt"] = None
             raise KeyboardInterrupt
         return counted(self, args, state, control, **more)
 
-    resumable.SaveByTheClock.on_step_end = on_step_end
+    TimedSaveCallback.on_step_end = on_step_end
     if request.get("again"):
         again(asked)
     sys.addaudithook(clock.audit)
-    training.train(asked)
+    if request.get("call") == "command":
+        os.environ |= environ
+        assert main(["train"]) == 0
+    else:
+        model, *_ = getattr(training, request.get("call", "train"))(asked)
+        Path(request["log"]).with_suffix(".model").write_text(digest(model.state_dict()))
     clock.phases = [PHASES.index("finished")]
     clock.show()
+
+
+def digest(weights: dict) -> str:
+    """Return what tells a model's weights from any other's."""
+    total = hashlib.sha256()
+    for name in sorted(weights):
+        total.update(f"{name}\n".encode() + weights[name].cpu().numpy().tobytes())
+    return total.hexdigest()
 
 
 def again(asked) -> None:
     """Let a training that is interrupted be run again by the same trainer, as a notebook's cell is."""
     import transformers
 
-    from helpers import checkpoints, resumable
+    from helpers import gpu, training
+    from helpers.durable.checkpoints import ResumableTrainer
 
-    inner = resumable.ResumableTrainer.train
+    inner = ResumableTrainer.train
 
     def train(self, resume_from_checkpoint=None):
         try:
@@ -321,13 +356,13 @@ def again(asked) -> None:
         except KeyboardInterrupt:
             print("interrupted", flush=True)
             transformers.set_seed(asked.seed)
-            return inner(self, checkpoints.Run(asked, "bf16" if self.args.bf16 else "fp32").newest())
+            return inner(self, training.checkpoint_folder(asked, gpu.choose_recipe(asked)).latest())
 
-    resumable.ResumableTrainer.train = train
+    ResumableTrainer.train = train
 
 
-def small_memory(rows: int, where: str) -> None:
-    """Let a batch of more than `rows` rows raise what PyTorch raises when a GPU's memory is too small."""
+def small_memory(rows: int, where: str, begun) -> None:
+    """Let a batch of more than `rows` rows raise what PyTorch raises when a GPU's memory is too small, once begun()."""
     import torch
     from transformers import DistilBertForSequenceClassification as Model
 
@@ -337,13 +372,13 @@ def small_memory(rows: int, where: str) -> None:
     @functools.wraps(inner)  # the Trainer reads its signature
     def forward(self, input_ids=None, **more):
         seen[0] = len(input_ids)
-        if self.training and where == "forward" and len(input_ids) > rows:
+        if self.training and where == "forward" and len(input_ids) > rows and begun():
             raise torch.OutOfMemoryError("CUDA out of memory (simulated)")
         return inner(self, input_ids=input_ids, **more)
 
     def backward(self, *args, **options):
         loss_of(self, *args, **options)  # all gradients are there already when it fails
-        if where == "backward" and seen[0] > rows:
+        if where == "backward" and seen[0] > rows and begun():
             raise torch.OutOfMemoryError("CUDA out of memory (simulated)")
 
     Model.forward, torch.Tensor.backward = forward, backward

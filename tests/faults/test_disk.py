@@ -15,8 +15,11 @@ from safetensors.torch import save_file
 from soak import outcome
 from support import make_settings, sst2_like, tiny_tokenizer
 
-from helpers import checkpoints, data, tokenization
-from helpers.files import LessonError, is_complete, is_disk_full, read_json, replace_folder, write_json
+from helpers import data, tokenization
+from helpers.durable import handoff
+from helpers.durable.checkpoints import find_damage, list_checkpoints
+from helpers.durable.errors import LessonError
+from helpers.durable.files import is_disk_full, read_json, write_json
 
 
 @contextmanager
@@ -88,13 +91,13 @@ def test_no_room_for_a_checkpoint(nursery, calm, tmp_path, point):
     child = nursery.train(home, kill=calm.tick("training", 7), **what)
     assert child.status == -9
     (folder,) = (home / "pocket" / "checkpoints").glob("main-*")
-    before = {path.name: checkpoints.damage(path) for _, path in checkpoints.saved(folder)}
+    before = {path.name: find_damage(path) for _, path in list_checkpoints(folder)}
     child = nursery.train(home, limit=size, **what)
-    (said,) = [line for line in child.said().splitlines() if line.startswith("LessonError")]
+    (said,) = [line for line in child.said().splitlines() if "LessonError (disk-full)" in line]
     assert child.status == 2 and "Traceback" not in child.said()
     assert "no room for a checkpoint of about 0 MB in" in said and f"checkpoints/{folder.name}" in said
     assert "The checkpoint before it is whole." in said and "LESSON_HOME" in said
-    after = {path.name: checkpoints.damage(path) for _, path in checkpoints.saved(folder)}
+    after = {path.name: find_damage(path) for _, path in list_checkpoints(folder)}
     assert after == before and set(after.values()) == {None}, "nothing torn, nothing lost"
     child = nursery.train(home, **what)  # there is room again
     assert child.status == 0 and "Continuing after step 6 of 10" in child.said()
@@ -104,14 +107,15 @@ def test_no_room_for_a_checkpoint(nursery, calm, tmp_path, point):
 def test_no_room_for_data_or_tokens_leaves_the_old_ones(tmp_path, calm):
     values = {name: calm.what["fp32"][name] for name in ("model", "dataset")}
     old, new = make_settings(tmp_path, **values), make_settings(tmp_path, **values | {"train_rows": 100})
-    tokenized, _ = tokenization.prepare(old)
-    rows = data.prepare(old)
-    with pytest.raises(LessonError, match=r"no room for data in .*What was there before is whole"), full(3000):
-        data.keep(new, rows, {})
-    with pytest.raises(LessonError, match=r"no room for tokenized in .*What was there before is whole"), full(3000):
-        tokenization.keep(new, tokenized)
+    tokenized, _ = tokenization.load_or_make(old)
+    rows = data.load_or_make(old)
+    for save in (lambda: data.save(new, rows, {}), lambda: tokenization.save(new, tokenized)):
+        with pytest.raises(LessonError) as caught, full(3000):
+            save()
+        assert caught.value.code == "disk-full" and "What was there before is whole." in str(caught.value)
     for stage in ("data", "tokenized"):
-        assert is_complete(tmp_path / "pocket" / stage, old.identity(stage))
+        folder = tmp_path / "pocket" / stage
+        assert handoff.find(folder, old.fingerprint(stage)) == folder
     assert not [path for path in (tmp_path / "pocket").iterdir() if path.is_dir() and path.name.startswith(".")]
 
 
@@ -121,18 +125,24 @@ def test_no_room_for_the_kept_model_loses_no_checkpoint(nursery, calm, tmp_path)
     child = nursery.train(home, kill=calm.tick("best", 10), **what)
     assert child.status == -9
     child = nursery.train(home, limit=5000, **what)  # nothing is left to train, so that only the model is written
-    assert child.status == 2 and "no room for model in" in child.said() and "Traceback" not in child.said()
+    assert child.status == 2 and "Traceback" not in child.said()
+    assert "LessonError (disk-full): There is no room for model in" in child.said()
     assert nursery.train(home, **what).status == 0
     assert outcome(home) == calm.wanted["fp32"]
 
 
 def test_no_room_for_a_text(tmp_path):
     write_json(tmp_path / "made" / "x.json", "old")
-    with pytest.raises(LessonError, match=r"no room for x.json in .*Make room there"), full(10):
+    with pytest.raises(LessonError) as caught, full(10):
         write_json(tmp_path / "made" / "x.json", "new" * 100)
+    assert caught.value.code == "disk-full"
     assert read_json(tmp_path / "made" / "x.json") == "old" and len(list((tmp_path / "made").iterdir())) == 1
 
 
 def test_other_errors_stay_what_they_are(tmp_path):
-    with pytest.raises(PermissionError), replace_folder(tmp_path / "made", {}):
-        raise PermissionError(13, "Permission denied")
+    def make(folder):
+        raise KeyError("x")
+
+    with pytest.raises(KeyError):
+        handoff.save(tmp_path / "made", {}, make)
+    assert not (tmp_path / "made").exists()

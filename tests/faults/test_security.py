@@ -16,10 +16,9 @@ from hub import GATED
 from support import NOTEBOOKS, ROOT, clean_environ, code_cells, run, source, tiny_data, tiny_model
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from helpers import settings as course
-from helpers import tokenization
-from helpers.errors import explain
-from helpers.files import LessonError
+from helpers import course, tokenization
+from helpers.durable.errors import LessonError, explain
+from helpers.durable.hub import resolve_source
 
 TOKEN = "hf_" + "Canary" * 5
 PROGRAMS = [path for path in ROOT.rglob("*.py") if not {".venv", ".venv-colab", "build"} & set(path.parts)]
@@ -27,7 +26,7 @@ PROGRAMS = [path for path in ROOT.rglob("*.py") if not {".venv", ".venv-colab", 
 
 def calls() -> list[tuple[str, str, dict[str, str]]]:
     """Return (where, what is called, {"": first argument, keyword: value}) of every call in helpers and notebooks."""
-    texts = {path.name: path.read_text(encoding="utf-8") for path in PROGRAMS if path.parent.name == "helpers"}
+    texts = {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in (ROOT / "helpers").rglob("*.py")}
     texts |= {f"{path.name}:{cell['id']}": source(cell) for path in NOTEBOOKS for cell in code_cells(path)}
     found = []
     for name, text in texts.items():
@@ -122,8 +121,9 @@ def test_pickled_weights_are_never_opened(hub, copied, tmp_path, monkeypatch, pl
         AutoModelForSequenceClassification.from_pretrained(name, revision=revision, use_safetensors=True)
     monkeypatch.setenv("LESSON_MODEL", name)
     monkeypatch.setenv("LESSON_EDITION", "pocket")
-    with pytest.raises(Exception, match="weights only in pytorch_model.bin"):
+    with pytest.raises(LessonError) as caught:
         course.start()
+    assert caught.value.code == "no-safetensors"
     assert not (tmp_path / "ran").exists()
     assert not [path for method, path in hub.requests if method == "GET" and path.endswith(".bin")]
 
@@ -136,9 +136,9 @@ def test_every_request_names_the_commit(hub, copied, tmp_path, monkeypatch):
     for name, value in values.items():
         monkeypatch.setenv(f"LESSON_{name}", str(value))
     settings = course.start()
-    tokenization.prepare(settings)
+    tokenization.load_or_make(settings)
     assert settings.model_revision == settings.dataset_revision == "f" * 40
-    assert settings.identity("tokenized")["model_revision"] == "f" * 40
+    assert settings.fingerprint("tokenized")["model_revision"] == "f" * 40
     named = [path for _, path in hub.requests if "some/" in path]
     revisions = [re.findall(r"/(?:resolve|revision|tree|paths-info)/([^/?]+)", path) for path in named]
     assert revisions.count(["main"]) == 2, "each is looked up once"
@@ -163,8 +163,9 @@ def test_a_token_is_used_and_left_nowhere(hub, copied, tmp_path):
     home = tmp_path / "run"
     values = {"HF_ENDPOINT": hub.url, "LESSON_MODEL": "some/one", "LESSON_DATASET": "some/rows", "LESSON_EPOCHS": 1}
     environ = clean_environ(home, LESSON_EDITION="pocket", OMP_NUM_THREADS=1, **values)
-    with pytest.raises(LessonError, match="gated"):
-        course.locate("model", "some/one")
+    with pytest.raises(LessonError) as caught:
+        resolve_source("model", "some/one", [])
+    assert caught.value.code == "hub-refused"
     done = run("-m", "helpers", "train", cwd=ROOT, env=environ | {"HF_TOKEN": TOKEN})
     assert done.returncode == 0, done.stderr[-2000:]
     assert (home / "lesson_home" / "pocket" / "model" / "README.md").exists()
@@ -183,8 +184,11 @@ def test_no_error_tells_the_token(hub, impatient, pins, waits, monkeypatch, caps
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     model, commit = pins["model"]
     name, revision = pins["dataset"]
-    for load in (lambda: AutoTokenizer.from_pretrained(model, revision=commit),
-                 lambda: load_dataset(name, revision=revision), lambda: course.locate("model", model)):  # fmt: skip
+    for load in (
+        lambda: AutoTokenizer.from_pretrained(model, revision=commit),
+        lambda: load_dataset(name, revision=revision),
+        lambda: resolve_source("model", model, []),
+    ):
         hub.fail(fault, "resolve/|/api/(models|datasets)/", **FAULTS[fault])
         try:
             load()

@@ -5,7 +5,7 @@ import json
 import pytest
 from support import ROOT, clean_environ, run, tiny_data, tiny_model
 
-from helpers.files import is_complete
+from helpers.durable import handoff
 
 STARTERS = 30
 # Argument: a folder. For each case: who is killed in the middle of making the data, or the ids, or nobody.
@@ -46,12 +46,12 @@ def case(killed):
             data.write_json = stop_inside
         else:
             tokenization.tokenize = lambda *_: type("", (), {"save_to_disk": stop_inside})
-        tokenization.prepare(settings)
+        tokenization.load_or_make(settings)
 
     def starter():
         os.close(open_gate)
         os.read(gate, 1)  # returns when the parent opens the gate for all
-        splits, (tokenized, _) = data.prepare(settings), tokenization.prepare(settings)
+        splits, (tokenized, _) = data.load_or_make(settings), tokenization.load_or_make(settings)
         rows = [[name, part.to_list()] for source in (splits, tokenized) for name, part in sorted(source.items())]
         with open(folder / killed / "seen", "a") as file:
             file.write(hashlib.sha256(json.dumps(rows).encode()).hexdigest() + "\\n")
@@ -89,8 +89,9 @@ def test_thirty_starters_get_the_same_complete_data(starters, killed):
     assert len(seen) == STARTERS and len(set(seen)) == 1
     home = folder / killed / "pocket"
     for name in ("data", "tokenized"):
-        mark = json.loads((home / name / "lesson.json").read_text())
-        assert mark["stage"] == name and is_complete(home / name, mark) and not (home / name / "half").exists()
+        made_for = json.loads((home / name / "complete.json").read_text())["fingerprint"]
+        assert made_for["stage"] == name and handoff.find(home / name, made_for) == home / name
+        assert not (home / name / "half").exists() and not list(home.glob(f".{name}-*"))
 
 
 def test_the_others_wait_and_use_what_the_first_one_made(starters):

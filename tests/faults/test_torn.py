@@ -1,17 +1,21 @@
 """A checkpoint of which anything is missing, or that belongs to something else, is never used."""
 
+import contextlib
+import itertools
 import json
 import pickle
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
-from soak import outcome
+from soak import SOAK, outcome
 from support import make_settings, tiny_data, tiny_model
 
-from helpers import checkpoints
-from helpers.checkpoints import MANIFEST
-from helpers.files import read_json, write_json
+from helpers import training
+from helpers.durable import checkpoints
+from helpers.durable.checkpoints import CheckpointFolder, find_damage, list_checkpoints
+from helpers.durable.files import MANIFEST, read_json, write_manifest
 
 FILES = (
     "model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json", "config.json",
@@ -31,7 +35,7 @@ def killed(nursery, calm):
     """Kill a training when all but the last of its checkpoints are there; return its home."""
     home = calm.home("killed")
     child = nursery.train(home, kill=calm.tick("evaluating", 10), **calm.what["fp32"])
-    assert child.status == -9 and [step for step, _ in checkpoints.saved(run_folder(home))] == list(SAVED)
+    assert child.status == -9 and [step for step, _ in list_checkpoints(run_folder(home))] == list(SAVED)
     assert {path.name for path in (run_folder(home) / "checkpoint-9").iterdir()} == set(FILES)
     return home
 
@@ -51,8 +55,7 @@ def run_folder(home):
 def reseal(folder) -> None:
     """Bring the manifest up to date, as somebody would who wants a changed file to be used."""
     facts = {name: value for name, value in read_json(folder / MANIFEST).items() if name != "files"}
-    (folder / MANIFEST).unlink()
-    checkpoints.seal(folder, facts)
+    write_manifest(folder, facts)
 
 
 def skipped(child) -> list[str]:
@@ -60,21 +63,62 @@ def skipped(child) -> list[str]:
     return [line for line in child.said().splitlines() if line.startswith("Skipped ")]
 
 
-def test_every_file_torn_in_every_way_is_skipped_and_the_one_before_is_taken(nursery, calm, killed, tmp_path):
-    cases = [(name, how) for name in FILES for how in HURTS]
-    for begin in range(0, len(cases), 3):
-        children = {}
-        for name, how in cases[begin : begin + 3]:  # a few at a time
-            home = shutil.copytree(killed, tmp_path / f"{name}-{how}")
-            HURTS[how](run_folder(home) / "checkpoint-9" / name)
-            children[name, how, home] = nursery.start(home, **calm.what["fp32"])
-        for (name, how, home), child in children.items():
-            assert child.wait() == 0, child.said()
-            reason = "saving it was interrupted" if name == MANIFEST else f"{name} {WORDS[how]}"
-            assert skipped(child) == [f"Skipped checkpoint-9: {reason}."]
-            assert "Continuing after step 8 of 10, from checkpoint-8." in child.said()
-            assert outcome(home) == calm.wanted["fp32"], (name, how)
-            shutil.rmtree(home)
+def skip(step: int, reason: str) -> str:
+    """Return the line on a checkpoint that is skipped."""
+    return f"Skipped checkpoint-{step}: {reason}. It is kept as skipped-{step} until training ends."
+
+
+def content(folder) -> dict[str, bytes]:
+    """Return what the files of a folder hold."""
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+@pytest.fixture
+def in_process(calm):
+    """Return a function that opens a home's checkpoint folder in this process; its lock is let go in the end."""
+    opened = []
+
+    def open_folder(home, **changes) -> CheckpointFolder:
+        settings = make_settings(home, **{name: calm.what["fp32"][name] for name in ("model", "dataset", "epochs")})
+        opened.append(training.checkpoint_folder(settings, replace(settings.recipe, precision="fp32", **changes)))
+        return opened[-1]
+
+    yield open_folder
+    for folder in opened:
+        folder.lock.release(force=True)
+
+
+def test_every_file_torn_in_every_way_is_seen(home):
+    folder = run_folder(home) / "checkpoint-9"
+    for name in FILES:
+        path = folder / name
+        whole = path.read_bytes()
+        for how, hurt in HURTS.items():
+            assert find_damage(folder) is None
+            hurt(path)
+            wanted = "saving it was interrupted" if name == MANIFEST else f"{name} {WORDS[how]}"
+            assert find_damage(folder) == wanted, how
+            assert find_damage(folder.with_name("checkpoint-8")) is None
+            path.write_bytes(whole)
+
+
+@pytest.mark.parametrize(
+    ("name", "how"),
+    itertools.product(FILES, HURTS)
+    if SOAK
+    else [("optimizer.pt", "cut"), (MANIFEST, "missing"), ("trainer_state.json", "empty")],
+)
+def test_a_torn_one_is_set_aside_and_the_one_before_is_taken(nursery, calm, home, name, how):
+    HURTS[how](run_folder(home) / "checkpoint-9" / name)
+    torn = content(run_folder(home) / "checkpoint-9")
+    child = nursery.train(home, kill=calm.tick("training", 9), **calm.what["fp32"])
+    assert child.status == -9
+    assert skipped(child) == [skip(9, "saving it was interrupted" if name == MANIFEST else f"{name} {WORDS[how]}")]
+    assert "Continuing after step 8 of 10, from checkpoint-8." in child.said()
+    assert content(run_folder(home) / "skipped-9") == torn, "kept as it was"
+    child = nursery.train(home, **calm.what["fp32"])
+    assert child.status == 0 and outcome(home) == calm.wanted["fp32"]
+    assert not [path for path in (home / "pocket" / "checkpoints").iterdir() if path.is_dir()], "all is cleared away"
 
 
 def test_the_two_newest_torn(nursery, calm, home):
@@ -99,7 +143,7 @@ def test_the_best_torn_while_the_newest_is_whole(nursery, calm, home):
     HURTS["cut"](run_folder(home) / "checkpoint-5" / "model.safetensors")
     child = nursery.train(home, **calm.what["fp32"])
     damaged = "the best one before it, checkpoint-5, is damaged (model.safetensors is cut short or changed)"
-    assert skipped(child)[:2] == [f"Skipped checkpoint-{step}: {damaged}." for step in (9, 8)]
+    assert skipped(child)[:2] == [skip(step, damaged) for step in (9, 8)]
     assert "Continuing" not in child.said() and outcome(home) == calm.wanted["fp32"]
 
 
@@ -125,24 +169,32 @@ class Intruder:
         return exec, (f"open({str(self.mark)!r}, 'w').close()",)
 
 
-@pytest.mark.parametrize("name", ["optimizer.pt", "scheduler.pt", "rng_state.pth", "training_args.bin"])
-@pytest.mark.parametrize("form", ["pickle", "torch"])
-def test_a_malicious_pickle_is_never_run(nursery, calm, home, tmp_path, name, form):
-    mark, path = tmp_path / "mark", run_folder(home) / "checkpoint-9" / name
+def put_intruder(path, mark, form: str) -> None:
+    """Put a malicious pickle in a file's place: in PyTorch's own format, or raw and of the file's size."""
     if form == "torch":
         torch.save({"state": Intruder(mark)}, path)
     else:
-        size = path.stat().st_size
-        path.write_bytes(pickle.dumps(Intruder(mark)).ljust(size, b"\0"))  # the size in the manifest stays right
+        path.write_bytes(pickle.dumps(Intruder(mark)).ljust(path.stat().st_size, b"\0"))
     reseal(path.parent)
+
+
+@pytest.mark.parametrize("name", ["optimizer.pt", "scheduler.pt", "rng_state.pth"])
+@pytest.mark.parametrize("form", ["pickle", "torch"])
+def test_a_malicious_pickle_is_seen_and_never_run(home, tmp_path, name, form):
+    path = run_folder(home) / "checkpoint-9" / name
+    put_intruder(path, tmp_path / "mark", form)
+    assert find_damage(path.parent).startswith(f"{name} holds something else than it should (")
+    assert not (tmp_path / "mark").exists()
+
+
+@pytest.mark.parametrize(("name", "form"), [("rng_state.pth", "torch"), ("training_args.bin", "pickle")])
+def test_a_training_does_not_run_a_malicious_pickle(nursery, calm, home, tmp_path, name, form):
+    put_intruder(run_folder(home) / "checkpoint-9" / name, tmp_path / "mark", form)
     child = nursery.train(home, **calm.what["fp32"])
     assert child.status == 0 and "Traceback" not in child.said(), child.said()
-    assert not mark.exists()
-    if name == "training_args.bin":  # nobody reads it
-        assert skipped(child) == [] and "from checkpoint-9." in child.said()
-    else:
-        assert skipped(child)[0].startswith(f"Skipped checkpoint-9: {name} holds something else than it should (")
-        assert "from checkpoint-8." in child.said()
+    assert not (tmp_path / "mark").exists()
+    taken = 9 if name == "training_args.bin" else 8  # nobody reads training_args.bin
+    assert len(skipped(child)) == 9 - taken and f"from checkpoint-{taken}." in child.said()
     assert outcome(home) == calm.wanted["fp32"]
 
 
@@ -169,8 +221,8 @@ def test_nonsense_of_the_right_size_is_skipped(home, name, content):
     (folder / name).write_bytes(content)
     if name != MANIFEST:
         reseal(folder)
-    assert checkpoints.damage(folder) is not None
-    assert checkpoints.damage(folder.with_name("checkpoint-8")) is None
+    assert find_damage(folder) is not None
+    assert find_damage(folder.with_name("checkpoint-8")) is None
 
 
 def test_a_checkpoint_of_other_settings_is_never_continued(nursery, calm, home, tmp_path):
@@ -189,58 +241,57 @@ def test_a_checkpoint_of_other_settings_is_never_continued(nursery, calm, home, 
     for name, child in children:
         assert child.wait() == 0, child.said()
         assert "Continuing" not in child.said(), name
-        assert [step for step, _ in checkpoints.saved(run_folder(tmp_path / name))] == list(SAVED), "it is still there"
+        assert [step for step, _ in list_checkpoints(run_folder(tmp_path / name))] == list(SAVED), "it is still there"
 
 
-def test_settings_that_only_a_notebook_can_change_are_refused(home, calm, tmp_path):
-    """The learning rate of notebook 4's third exercise is in no setting: the checkpoint itself knows it."""
-    from transformers import AutoModelForSequenceClassification
-
-    from helpers import tokenization, training
-    from helpers.files import LessonError
-
-    settings = make_settings(home, **{n: calm.what["fp32"][n] for n in ("model", "dataset", "epochs")})
-    run = checkpoints.Run(settings, "fp32")
-    assert run.folder == run_folder(home)
-    splits, tokenizer = tokenization.prepare(settings)
-    arguments = training.arguments(settings, run.folder, "fp32")
-    arguments.learning_rate *= 10
-    trainer = training.LengthGroupedTrainer(
-        model=AutoModelForSequenceClassification.from_pretrained(settings.model),
-        args=arguments, train_dataset=splits["train"], eval_dataset=splits["development"],
-        data_collator=training.DataCollatorWithPadding(tokenizer),
-    )  # fmt: skip
-    with pytest.raises(LessonError, match=r"learning_rate 0.0005 instead of 5e-05.*run.clear\(\)"):
-        trainer.train(resume_from_checkpoint=run.newest())
-    run.clear()
+def test_a_recipe_that_only_a_notebook_can_change_is_not_continued(home, in_process, capsys):
+    """The learning rate of notebook 4's third exercise is in no setting: it is part of the folder's key."""
+    for changes in ({"learning_rate": 5e-4}, {"weight_decay": 0.0}, {"attention": "eager"}, {"max_length": 64}):
+        other = in_process(home, **changes)
+        assert other.latest() is None and other.folder != run_folder_of(home, in_process)
+    assert in_process(home).latest().endswith("checkpoint-9"), "the first one's work is still there"
+    assert capsys.readouterr().out == "Continuing after step 9 of 10, from checkpoint-9.\n"
 
 
-def test_the_furthest_work_is_continued_of_several_left(make_run):
-    first, second = make_run(), make_run(held=True)
-    assert first.folder != second.folder
-    checkpoint = second.folder / "checkpoint-3"
-    checkpoint.mkdir()
-    write_json(checkpoint / "trainer_state.json", {"global_step": 3, "best_global_step": None, "max_steps": 4})
-    checkpoints.seal(checkpoint, {"seconds": 1})
-    for run in (first, second):
-        run.lock.release(force=True)
-    assert make_run().newest() == str(checkpoint)
+def run_folder_of(home, in_process):
+    """Return the folder of the training that was killed, found by its key."""
+    folder = in_process(home).folder
+    assert [step for step, _ in list_checkpoints(folder)] == list(SAVED)
+    return folder
 
 
-@pytest.fixture
-def make_run(tmp_path, monkeypatch):
-    """Return a function that makes a Run; with held=True as another process would, while this one holds the first."""
-    from filelock import FileLock
+def test_what_other_libraries_cannot_read_is_never_deleted(nursery, calm, home, in_process, monkeypatch, capsys):
+    """After an update of NumPy or PyTorch rng_state.pth can be of a kind that weights_only refuses."""
+    folder = run_folder(home)
+    before = {step: content(path) for step, path in list_checkpoints(folder)}
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "safe_globals", contextlib.nullcontext)
+        assert in_process(home).latest() is None
+    said = capsys.readouterr().out.splitlines()
+    reason = "rng_state.pth holds something else than it should (UnpicklingError)"
+    assert said[-1] == skip(5, reason) and len(said) == len(SAVED) and list_checkpoints(folder) == []
+    assert {step: content(folder / f"skipped-{step}") for step in SAVED} == before
+    for step in SAVED:  # with the old libraries at hand again
+        (folder / f"skipped-{step}").rename(folder / f"checkpoint-{step}")
+    in_process(home).lock.release(force=True)
+    child = nursery.train(home, **calm.what["fp32"])
+    assert "from checkpoint-9." in child.said() and outcome(home) == calm.wanted["fp32"]
 
-    def made(held=False):
-        if held:
-            monkeypatch.setattr(checkpoints, "lock", lambda f: FileLock(f.with_name(f".{f.name}.lock")))
-        return checkpoints.Run(make_settings(tmp_path), "fp32")
 
-    yield made
+def test_what_was_skipped_is_not_overwritten_by_what_is_skipped_later(home, in_process):
+    folder, kept = in_process(home), []
+    for name in ("skipped-9", "skipped-9-2", "skipped-9-3"):
+        last = folder.folder / "checkpoint-9"
+        if not last.exists():
+            shutil.copytree(folder.folder / "checkpoint-8", last)
+        HURTS["missing"](last / MANIFEST)
+        (last / "number").write_text(name)
+        folder.latest()
+        kept.append((folder.folder / name / "number").read_text())
+    assert kept == ["skipped-9", "skipped-9-2", "skipped-9-3"]
 
 
 def test_json_of_a_manifest_is_for_people_too(home):
     manifest = json.loads((run_folder(home) / "checkpoint-9" / MANIFEST).read_text())
-    assert set(manifest) == {"seconds", "saving_seconds", "recipe", "files"}
+    assert set(manifest) == {"seconds", "saving_seconds", "files"}
     assert 0 < manifest["saving_seconds"] < manifest["seconds"] and set(manifest["files"]) == set(FILES) - {MANIFEST}

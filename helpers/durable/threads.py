@@ -1,6 +1,0 @@
-def share_processors():
-    pass
-
-
-def busy(seconds: float = 0.3) -> float:
-    return 0.0

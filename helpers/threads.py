@@ -1,0 +1,43 @@
+"""PyTorch beside other programs: its threads sleep while they wait, and how busy the others keep the machine."""
+
+import os
+import sys
+import time
+
+# OpenMP reads these once, when PyTorch is loaded. Its own default is to spin for some milliseconds at every wait: two
+# trainings then wait for threads whose core the other one's spinning keeps. Measured: benchmarks/README.md.
+POLITE = {
+    "OMP_WAIT_POLICY": "PASSIVE",  # every OpenMP: sleep instead of spinning
+}
+KNOWN = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "KMP_LIBRARY")  # how a user says how to wait
+
+
+def be_polite() -> str:
+    """Let the threads of a PyTorch that is loaded from now on, here or in a child process, sleep while they wait.
+
+    Returns:
+        "polite": so it is. "yours": the environment says how to wait; it is left alone. "too late": PyTorch is loaded
+        already; nothing is changed, because it would not hear.
+    """
+    if POLITE.items() <= os.environ.items():
+        return "polite"  # set before, by this function or in the parent process
+    if any(name in os.environ for name in KNOWN):
+        return "yours"
+    if "torch" in sys.modules:
+        return "too late"
+    os.environ.update(POLITE)
+    return "polite"
+
+
+def busy(seconds: float = 0.3) -> float:
+    """Return the share of all CPU cores, 0 to 1, that other processes use; it is watched for so many seconds.
+
+    This process's own work does not count; that of its child processes does.
+    """
+    import psutil  # comes with accelerate; loaded here, so that the environment is set first and quickly
+
+    mine = psutil.Process()
+    begin, before = time.perf_counter(), sum(mine.cpu_times()[:2])
+    everybody = psutil.cpu_percent(seconds) / 100
+    own = (sum(mine.cpu_times()[:2]) - before) / (time.perf_counter() - begin) / psutil.cpu_count()
+    return min(1.0, max(0.0, everybody - own))

@@ -93,7 +93,7 @@ MEANINGS = {
     "data in several parts": (ValueError("Config name is missing.\nPick one"), "data-unreadable"),
 } | {
     f"{library.__name__}: a machine that is not the Hub answers {status}": (answered(library, status), None)
-    for library in {requests, httpx, CLIENT} for status in (401, 403, 404, 503)
+    for library in dict.fromkeys((requests, httpx, CLIENT)) for status in (401, 403, 404, 503)
 }  # fmt: skip
 
 

@@ -21,7 +21,7 @@ from helpers.durable.errors import OFFLINE_HINT, LessonError
 from helpers.durable.files import readable_path
 
 BACKOFF_SECONDS = (1, 2, 4, 8, 15)  # before each further try
-GIVE_UP_SECONDS = 40  # after which no further try begins
+GIVE_UP_SECONDS = 30  # after which no further try begins, unless the Hub asks for a wait
 MAX_RETRY_AFTER = 90  # seconds; when the Hub asks for a longer wait than this, it is better to come back later
 TIMEOUT, CACHED_TIMEOUT = 10, 3  # seconds without a sign of life; the second where we can do without the answer
 RETRY_STATUS = {408: "slow", 429: "too many requests", 500: "error", 502: "error", 503: "busy", 504: "slow"}
@@ -81,7 +81,8 @@ class RetryingClient:
                 response.close()
                 trouble = f"The Hub answered {response.status_code} ({RETRY_STATUS[response.status_code]})"
                 asked = retry_after(response)
-            if tries == len(waits) or asked > MAX_RETRY_AFTER or time.monotonic() > begin + GIVE_UP_SECONDS:
+            late = not asked and time.monotonic() > begin + GIVE_UP_SECONDS
+            if late or tries == len(waits) or asked > MAX_RETRY_AFTER:
                 if waits:
                     RetryingClient.gave_up = time.monotonic()
                 if tries:

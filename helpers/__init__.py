@@ -13,7 +13,7 @@ The course, one module a lesson, each standing on those before it:
 
 What the lessons share: `course` (the front door of every notebook), `settings` (which edition, model and data),
 `recipe` (the hyperparameters), `models` (tokenizer, model and head), `plots` (figures), `diagrams` (pictures of how
-things hang together, drawn on a `sheet`) and `metrics/accuracy.py`.
+things hang together, drawn on a `sheet`), `threads` (a good neighbour on a busy machine) and `metrics/accuracy.py`.
 
 Around it: `durable/` (nothing is lost, nothing is half there; knows nothing of the course), `exercises/` (checks that
 answer back), `classroom/` (the lesson runner, the teacher's table) and `pocket/` (data and model of the small edition).

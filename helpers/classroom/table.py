@@ -46,8 +46,8 @@ def collect(folder: Path) -> tuple[dict[str, dict], list[str], list[str]]:
             others.append(place.as_posix())
     if not found and not unread:
         raise LessonError(
-            f"There is no progress file ({FILE_NAME}, or NAME.json) in {show_path(folder)}. Each student's lies in "
-            "LESSON_HOME, once an exercise was answered.",
+            f"There is no progress file ({FILE_NAME}, or NAME.json) in {show_path(folder)}. Collect them there: each "
+            "student's lies in LESSON_HOME, once an exercise was answered.",
             code="no-progress-files",
         )
     names = {place: student_name(place, folder) for place in found}

@@ -17,7 +17,7 @@ import pytest
 
 TESTS = Path(__file__).resolve().parent / "tests"
 
-import helpers  # noqa: F401  before any test loads PyTorch: it sets how PyTorch's threads wait
+import helpers  # noqa: E402, F401  before any test loads PyTorch: it sets how PyTorch's threads wait
 
 # Set before any test or kernel starts: kernels and the workers of pytest-xdist inherit it.
 os.environ.setdefault("LESSON_EDITION", "pocket")

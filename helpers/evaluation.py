@@ -196,7 +196,7 @@ def conclusion(results: dict, confidence: float, matrix: np.ndarray) -> str:
     (low, high), scores = results["accuracy_ci95"], results["validation_accuracy_by_epoch"]
     p, gain = results["mcnemar_p"], results["accuracy"] - results["tfidf_accuracy"]
     rows = [(right, total) for right, total in zip(matrix.diagonal(), matrix.sum(axis=1), strict=True) if total]
-    worst, best = (pick(rows, key=lambda row: row[0] / row[1]) for pick in (min, max))
+    lowest, highest = (pick(rows, key=lambda row: row[0] / row[1]) for pick in (min, max))
     lines = [
         f"{results['model']}, fine-tuned on {results['rows']['train']:,} rows of {results['dataset']}, is right on "
         f"{results['accuracy']:.1%} of the {results['rows']['test']:,} test sentences "
@@ -214,10 +214,11 @@ def conclusion(results: dict, confidence: float, matrix: np.ndarray) -> str:
         lines.append(f"Epoch {best} of {len(scores)} was kept; the validation set chose it, not the test set.")
     if confidence - results["accuracy"] > 0.02:
         lines.append(f"It is too sure of itself: its mean confidence is {confidence:.1%}.")
-    if wilson_interval(*worst)[1] < wilson_interval(*best)[0]:
+    if wilson_interval(*lowest)[1] < wilson_interval(*highest)[0]:
+        most, least = highest[0] / highest[1], lowest[0] / lowest[1]
         lines.append(
-            f"It is not even-handed: it finds {best[0] / best[1]:.0%} of one label and {worst[0] / worst[1]:.0%} of "
-            "another, and their intervals do not overlap."
+            f"It is not even-handed: it finds {most:.0%} of one label and {least:.0%} of another, and their intervals "
+            "do not overlap."
         )
     lines.append(
         "What this does not show: how it does on other kinds of text, in other languages, on sentences that fit none "

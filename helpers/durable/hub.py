@@ -136,19 +136,22 @@ def access_error(path: str, response) -> LessonError | None:
     kind, name, commit = SOURCE.fullmatch(path).groups()
     what = f"{'data set' if kind == 'datasets/' else 'model'} {name if kind or commit else 'asked for'}"
     if answer == "RevisionNotFound":
-        code, text = "no-such-commit", (
+        code = "no-such-commit"
+        text = (
             f"The Hub's {what} has no commit {commit}. Leave out @COMMIT, or copy one from its page (Files, History)."
-        )  # fmt: skip
+        )
     elif answer == "GatedRepo" or status == 403:
-        code, text = "gated", (
+        code = "gated"
+        text = (
             f"The Hub does not give the {what} to everybody ({status}, gated). Choose an open one; or ask for access "
             "on its page and set HF_TOKEN to your token (in Colab: under the key sign on the left)."
-        )  # fmt: skip
+        )
     else:
-        code, text = "hub-refused", (
+        code = "hub-refused"
+        text = (
             f"The Hub knows no public {what} ({status}). Check its spelling, capital letters too, on huggingface.co; "
             "a private one needs HF_TOKEN, set to a token that may read it."
-        )  # fmt: skip
+        )
         if "authorization" in response.request.headers:
             text += " The token in HF_TOKEN may also be out of date: unset it and try again."
     return LessonError(f"{text} {OFFLINE_HINT}", code)

@@ -141,7 +141,7 @@ def access_error(path: str, response) -> LessonError | None:
             f"The Hub's {what} has no commit {commit}. Leave out @COMMIT, or copy one from its page (Files, History)."
         )
     elif answer == "GatedRepo" or status == 403:
-        code = "gated"
+        code = "hub-gated"
         text = (
             f"The Hub does not give the {what} to everybody ({status}, gated). Choose an open one; or ask for access "
             "on its page and set HF_TOKEN to your token (in Colab: under the key sign on the left)."

@@ -76,9 +76,9 @@ LASTING = {
     "429 for an hour": ("429", {"Retry_After": "3600"}, "hub-away", "60 minutes"),
     "429 until the window ends, in an hour": ("429", {"RateLimit": '"x";r=0;t=3600'}, "hub-away", "60 minutes"),
     "401 unknown or private": ("401", {}, "hub-refused", "401"),
-    "401 gated": ("401", {"X_Error_Code": "GatedRepo"}, "gated", "HF_TOKEN"),
-    "403 gated": ("403", {"X_Error_Code": "GatedRepo"}, "gated", "HF_TOKEN"),
-    "403 without a reason": ("403", {}, "gated", "HF_TOKEN"),
+    "401 gated": ("401", {"X_Error_Code": "GatedRepo"}, "hub-gated", "HF_TOKEN"),
+    "403 gated": ("403", {"X_Error_Code": "GatedRepo"}, "hub-gated", "HF_TOKEN"),
+    "403 without a reason": ("403", {}, "hub-gated", "HF_TOKEN"),
     "404 no such repository": ("404", {"X_Error_Code": "RepoNotFound"}, "hub-refused", "404"),
     "404 no such commit": ("404", {"X_Error_Code": "RevisionNotFound"}, "no-such-commit", "@COMMIT"),
 }
@@ -169,7 +169,7 @@ def test_a_fault_in_the_middle_of_a_download_leaves_nothing_partial(hub, pins, t
     largest = {"data": "GET .*train-0", "tokenizer": "GET .*tokenizer.json", "model": "GET .*model.safetensors"}[moment]
     hub.fail("cut", largest, 1)
     hub.fail(kind, largest)
-    with refused("gated" if kind == "403" else "hub-away"):
+    with refused("hub-gated" if kind == "403" else "hub-away"):
         MOMENTS[moment](pins)
     hub.fail("503", ANY)  # what is there must not pass for the whole
     with refused("hub-away"):

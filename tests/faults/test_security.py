@@ -165,7 +165,7 @@ def test_a_token_is_used_and_left_nowhere(hub, copied, tmp_path):
     environ = clean_environ(home, LESSON_EDITION="pocket", OMP_NUM_THREADS=1, **values)
     with pytest.raises(LessonError) as caught:
         resolve_source("model", "some/one", [])
-    assert caught.value.code == "gated"
+    assert caught.value.code == "hub-gated"
     done = run("-m", "helpers", "train", cwd=ROOT, env=environ | {"HF_TOKEN": TOKEN})
     assert done.returncode == 0, done.stderr[-2000:]
     assert (home / "lesson_home" / "pocket" / "model" / "README.md").exists()

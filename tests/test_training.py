@@ -23,7 +23,7 @@ NAMES = ["negative", "positive"]
 OLD = {"LayerNorm.weight": "LayerNorm.gamma", "LayerNorm.bias": "LayerNorm.beta"}
 FIELDS = {
     "train_seconds", "saving_seconds", "samples_per_second", "predicted_train_seconds", "precision", "device",
-    "parameters", "validation_accuracy_by_epoch", "best_epoch", "steps", "log_history",
+    "parameters", "validation_accuracy_by_epoch", "best_epoch", "steps", "log_history", "hyperparameters",
 }  # fmt: skip
 
 
@@ -284,12 +284,15 @@ def test_compute_metrics_takes_the_largest_logit():
 def test_the_card_shows_test_figures_where_they_are_known(make):
     summary = {"validation_accuracy_by_epoch": [0.5, 0.75], "best_epoch": 2, "precision": "fp32", "device": "CPU"}
     summary["train_seconds"] = 12.0
+    # a student changed the rate in the notebook: the card tells what was used, not what the settings say
+    summary["hyperparameters"] = {"epochs": 2, "batch_size": 8, "learning_rate": 0.5, "warmup_steps": 0.1}
+    summary["hyperparameters"] |= {"weight_decay": 0.0, "seed": 1}
     results = {"accuracy": 0.7, "accuracy_ci95": [0.6, 0.8], "rows": {"test": 50}, "majority_accuracy": 0.5}
     results["tfidf_accuracy"] = 0.65
     assert "Test accuracy" not in training.model_card(make(), summary)
     card = training.model_card(make(), summary, results)
     assert "Test accuracy: 0.7000 (95% Wilson interval 0.6000 to 0.8000, 50 rows)" in card
-    assert "0.5000, 0.7500; epoch 2 is kept" in card
+    assert "0.5000, 0.7500; epoch 2 is kept" in card and "batch 8, learning rate 0.5 " in card
 
 
 def test_the_trainer_uses_the_grouped_order(make, tmp_path):

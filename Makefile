@@ -1,5 +1,6 @@
 # make lesson   run the whole course on this machine       make test   run every check
 # make bench    measure the training recipes on this machine
+# make gpu      on a machine with a CUDA GPU: are the course's promises kept there?
 # make soak     kill a training 200 times (KILLS=1000 SEED=7 for others)
 # make slides   a reveal.js deck of each notebook in _slides/, each a file that needs no network (needs npm)
 # make site     the course as a web site in _site/, without a network
@@ -11,7 +12,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: lesson test bench soak notebooks slides site browser colab release check clean
+.PHONY: lesson test bench gpu soak notebooks slides site browser colab release check clean
 
 lesson: $(VENV)/ready
 	$(RUN) -m helpers lesson
@@ -19,6 +20,10 @@ lesson: $(VENV)/ready
 test: check
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist loadfile tests
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --nbmake notebooks/
+
+# On a machine with a CUDA GPU; its own Python will do where there is no .venv.
+gpu:
+	$(or $(wildcard $(RUN)),$(PYTHON)) benchmarks/gpu.py --json gpu.json
 
 # Each kill is a real SIGKILL at a random moment; nothing may be lost. About as many seconds as kills, times two.
 soak: $(VENV)/ready

@@ -24,3 +24,4 @@ from helpers import threads
 __version__ = "1.0.0"
 
 threads.be_polite()
+threads.use_one_gpu()

@@ -1,10 +1,10 @@
 """The front door of every notebook and command: read the settings, prepare this process, say what runs."""
 
 import os
-from pathlib import Path
 
-from helpers import __version__, settings
+from helpers import __version__, settings, threads
 from helpers.durable import drive, files, hub
+from helpers.recipe import processes
 from helpers.settings import Settings
 
 show_path = files.show_path
@@ -70,9 +70,11 @@ def remarks(chosen: Settings) -> list[str]:
             "Each notebook in Colab has a machine of its own. What this one leaves is made again in the next, unless "
             "you set keep_on_drive."
         )
-    spare = len(list(Path("/proc/driver/nvidia/gpus").glob("*"))) - 1
-    if spare > 0 and torch.cuda.device_count() == 1:
-        said.append(f"Of the {spare + 1} GPUs here one is used. For all of them: accelerate launch -m helpers train")
+    if threads.count_gpus() > 1 and torch.cuda.device_count() == 1 and processes() == 1:
+        said.append(
+            f"Of the {threads.count_gpus()} GPUs here one is used. To train on all of them, in a clone of the course: "
+            "accelerate launch -m helpers train"
+        )
     return said
 
 

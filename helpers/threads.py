@@ -1,8 +1,9 @@
-"""PyTorch beside other programs: its threads sleep while they wait, and how busy the others keep the machine."""
+"""PyTorch beside other programs, and beside several GPUs: set before it is loaded. And how busy the others are."""
 
 import os
 import sys
 import time
+from pathlib import Path
 
 # OpenMP reads these once, when PyTorch is loaded. Its own default is to spin for some milliseconds at every wait: two
 # trainings then wait for threads whose core the other one's spinning keeps. Measured: benchmarks/README.md.
@@ -27,6 +28,21 @@ def be_polite() -> str:
         return "too late"
     os.environ.update(POLITE)
     return "polite"
+
+
+def count_gpus() -> int:
+    """Return how many NVIDIA GPUs this machine has, seen or hidden, without loading PyTorch. (Linux only: else 0.)"""
+    return len(list(Path("/proc/driver/nvidia/gpus").glob("*")))
+
+
+def use_one_gpu() -> None:
+    """Let this process see the first GPU alone, unless the user or a launcher has said which ones it should see.
+
+    On two GPUs (Kaggle) transformers' Trainer would else copy the model to both and train with batches twice as large,
+    without a word: another recipe. Several are used properly by `accelerate launch -m helpers train`.
+    """
+    if count_gpus() > 1 and "LOCAL_RANK" not in os.environ:
+        os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
 
 
 def busy(seconds: float = 0.3) -> float:

@@ -126,3 +126,23 @@ def test_the_benchmark_prints_a_row_for_each_setting(tmp_path):
     assert [row["Setting"] for row in table] == ["`default`", "`polite`"]
     assert all(float(row["Seconds"]) > 0 and float(row["Predicted"]) > 0 for row in table)
     assert table[0]["sha256 of the weights"] == table[1]["sha256 of the weights"] != ""
+
+
+@pytest.mark.parametrize(
+    ("gpus", "environ", "seen"),
+    [
+        (0, {}, None),
+        (1, {}, None),
+        (2, {}, "0"),  # Kaggle's two T4s
+        (2, {"CUDA_VISIBLE_DEVICES": "1"}, "1"),  # the user has chosen
+        (2, {"LOCAL_RANK": "1"}, None),  # accelerate launch: each process takes one of its own
+    ],
+)
+def test_a_process_sees_one_gpu_unless_it_is_told_which(monkeypatch, gpus, environ, seen):
+    for name in ("CUDA_VISIBLE_DEVICES", "LOCAL_RANK"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(threads, "count_gpus", lambda: gpus)
+    threads.use_one_gpu()
+    assert os.environ.get("CUDA_VISIBLE_DEVICES") == seen

@@ -65,8 +65,7 @@ def run(settings, name: str) -> dict:
     tokenized, tokenizer = tokenization.load_or_make(settings)
     labels = data.load_or_make(settings)["test"]["label"][:]
     transformers.set_seed(recipe.seed)
-    model = models.load_model(settings, tokenized["train"].features["label"].names)
-    model.set_attn_implementation(recipe.attention)
+    model = models.load_model(settings, tokenized["train"].features["label"].names, recipe.attention)
     with tempfile.TemporaryDirectory() as folder:
         trainer = (training.LengthGroupedTrainer if recipe.padding == "grouped" else Trainer)(
             model=model,

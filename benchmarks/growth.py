@@ -62,7 +62,7 @@ def train(settings, rows: int | None, step) -> float:
     data = tokenized["train"] if rows is None else tokenized["train"].shuffle(seed=settings.seed).select(range(rows))
     with tempfile.TemporaryDirectory() as folder:
         trainer = training.LengthGroupedTrainer(
-            model=models.load_model(settings, classes),
+            model=models.load_model(settings, classes, recipe.attention),
             args=recipe.arguments(Path(folder), eval_strategy="no", save_strategy="no", disable_tqdm=True),
             train_dataset=data,
             data_collator=DataCollatorWithPadding(tokenizer),

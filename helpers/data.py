@@ -101,7 +101,8 @@ def hold_out_sentences(train: Dataset, rows: int, seed: int) -> tuple[Dataset, D
     whole = [i for i in range(len(sentences)) if i not in fragments and len(words(sentences[i])) > 2]
     if len(whole) < 20:
         raise LessonError(
-            f"Only {len(whole)} whole sentences are in train: too few to hold some out. Choose data with more rows.",
+            f"Only {len(whole)} rows of train are whole sentences (longer than two words, and no part of another row): "
+            "too few to hold some out. Choose data with more of them, or bring a validation and a test split.",
             "too-few-rows",
         )
     chosen = sorted(random.Random(seed).sample(whole, min(rows, len(whole) // 10)))

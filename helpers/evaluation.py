@@ -13,7 +13,8 @@ from sklearn.metrics import f1_score
 from transformers import DataCollatorWithPadding, Trainer, TrainingArguments
 
 from helpers import data, tokenization, training
-from helpers.durable.files import locked, read_json, write_json, write_manifest, write_text
+from helpers.durable import handoff
+from helpers.durable.files import locked, write_json
 from helpers.settings import Settings
 
 PACKAGES = ("torch", "transformers", "datasets", "evaluate", "accelerate", "numpy", "scikit-learn")
@@ -158,15 +159,16 @@ def score(settings: Settings, splits, probabilities: np.ndarray, summary: dict) 
     }
 
 
-def save(settings: Settings, results: dict) -> Path:
-    """Write LESSON_HOME/<edition>/results.json and put the test figures on the model's card. Returns the path."""
-    path, folder = settings.home / "results.json", settings.home / "model"
-    with locked(folder):
+def save(settings: Settings, results: dict, summary: dict) -> Path:
+    """Write LESSON_HOME/<edition>/results.json and put the test figures on the model's card. Returns the path.
+
+    Args:
+        results: what `score` returns. summary: what `training.load_or_train` returns third.
+    """
+    path, card = settings.home / "results.json", training.model_card(settings, summary, results)
+    with locked(path):
         write_json(path, results)
-        manifest, summary = read_json(folder / "complete.json"), read_json(folder / "training.json")
-        if manifest and summary and manifest.get("fingerprint") == settings.fingerprint("model"):
-            write_text(folder / "README.md", training.model_card(settings, summary, results))
-            write_manifest(folder, {name: value for name, value in manifest.items() if name != "files"})
+    handoff.write_card(settings.home / "model", settings.fingerprint("model"), card)
     return path
 
 
@@ -183,7 +185,7 @@ def evaluate_model(settings: Settings) -> dict:
     if not state.is_main_process:
         return {}
     results = score(settings, splits, probabilities, summary)
-    save(settings, results)
+    save(settings, results, summary)
     return results
 
 

@@ -93,7 +93,7 @@ def choose_precision(device: Device, float32: float = 1.0, bfloat16: float = 0.0
 def measure_cpu(rounds: int = 3) -> tuple[float, float]:
     """Return the CPU's FLOP/s in float32 and in bfloat16, measured in turns so that both meet the same load.
 
-    Where the rounds do not agree on which precision pays, the machine is busy: twice as many follow, up to 12. The
+    Where the rounds do not agree on which precision pays, the machine is busy: as many again follow, up to 12. The
     round with the middle ratio counts.
     """
     found = []
@@ -182,11 +182,13 @@ def step_seconds(settings: Settings, recipe: Recipe, tokens: int, classes: int =
         optimizer.step()
         optimizer.zero_grad()
 
-    while parts <= recipe.batch_size:
+    while True:
         try:
             return median_seconds(step, seconds)
         except torch.OutOfMemoryError:
-            parts *= 2
+            if parts == recipe.batch_size:
+                break
+            parts = min(2 * parts, recipe.batch_size)
         optimizer.zero_grad()
         torch.cuda.empty_cache()
     raise LessonError(

@@ -132,9 +132,13 @@ def load_tokenizer(settings: Settings) -> PreTrainedTokenizerBase:
     """Return the tokenizer that belongs to the model.
 
     Raises:
-        LessonError: it has no padding token, so that sentences of different length cannot share a batch, or no words.
+        LessonError: it cannot be read, or has no padding token, so that sentences of different length cannot share a
+            batch, or no words.
     """
-    tokenizer = AutoTokenizer.from_pretrained(settings.model, revision=settings.model_revision)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(settings.model, **source(settings))
+    except Exception as error:
+        raise explain(error) or unreadable(settings, error) from error
     check_tokenizer(settings, tokenizer)
     return tokenizer
 
@@ -148,8 +152,11 @@ def attention(batch_size: int) -> str:
     return "eager" if not torch.cuda.is_available() and batch_size >= EAGER_MIN_BATCH else "sdpa"
 
 
-def load_model(settings: Settings, classes: list[str]):
+def load_model(settings: Settings, classes: list[str], attention: str = "sdpa"):
     """Return the pretrained model in float32 with a new head that has one output a class.
+
+    Args:
+        attention: a recipe's: "sdpa" or "eager".
 
     Raises:
         LessonError: its weights cannot be read.
@@ -161,7 +168,7 @@ def load_model(settings: Settings, classes: list[str]):
             revision=settings.model_revision,
             dtype=torch.float32,
             use_safetensors=True,
-            attn_implementation=attention(settings.recipe.batch_size),
+            attn_implementation=attention,
             id2label=names,
             label2id={name: number for number, name in names.items()},
         )

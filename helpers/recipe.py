@@ -1,4 +1,4 @@
-"""The recipe of a training: every hyperparameter, in one place."""
+"""The recipe of a training: every hyperparameter has its place here. (The values of a run: settings.py.)"""
 
 import os
 from dataclasses import asdict, dataclass

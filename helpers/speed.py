@@ -160,12 +160,11 @@ def train(settings: Settings, recipe: Recipe, dataset: Dataset, tokenizer: PreTr
     """Return the pretrained model after one epoch of the recipe on tokenized rows."""
     set_seed(settings.seed)
     trainer = (training.LengthGroupedTrainer if recipe.padding == "grouped" else Trainer)(
-        model=models.load_model(settings, dataset.features["label"].names),
+        model=models.load_model(settings, dataset.features["label"].names, recipe.attention),
         args=timing_arguments(recipe, settings.home / "speed", epochs=1),
         train_dataset=pad_to_max_length(dataset, tokenizer, recipe),
         data_collator=DataCollatorWithPadding(tokenizer),
     )
-    trainer.model.set_attn_implementation(recipe.attention)
     trainer.remove_callback(PrinterCallback)
     trainer.train()
     return trainer.model

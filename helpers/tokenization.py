@@ -12,7 +12,7 @@ from helpers import data, models
 from helpers.durable import handoff
 from helpers.settings import Settings
 
-CHUNK = 50  # batches that are sorted by length together; transformers takes fewer where there are few rows
+CHUNK = 50  # batches that are sorted by length together
 
 
 def tokenize(splits: DatasetDict, tokenizer: PreTrainedTokenizerBase, max_length: int) -> DatasetDict:

@@ -16,7 +16,7 @@ from helpers import gpu, models, tokenization
 from helpers.durable import handoff
 from helpers.durable.checkpoints import CheckpointFolder, ResumableTrainer
 from helpers.durable.errors import LessonError
-from helpers.durable.files import read_json, write_json, write_text
+from helpers.durable.files import CARD, read_json, write_json, write_text
 from helpers.recipe import Recipe
 from helpers.settings import Settings
 
@@ -130,7 +130,7 @@ def train(settings: Settings):
     folder, checkpoint = share((str(run.folder), run.latest()) if run else None)
     transformers.set_seed(recipe.seed)
     trainer = LengthGroupedTrainer(
-        model=models.load_model(settings, classes),
+        model=models.load_model(settings, classes, recipe.attention),
         args=recipe.arguments(Path(folder)),
         train_dataset=tokenized["train"],
         eval_dataset=tokenized["validation"],
@@ -160,7 +160,7 @@ def save(settings: Settings, model, tokenizer, summary: dict) -> Path:
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
         write_json(folder / "training.json", summary)
-        write_text(folder / "README.md", model_card(settings, summary))
+        write_text(folder / CARD, model_card(settings, summary))
 
     return handoff.save(settings.home / "model", settings.fingerprint("model"), make)
 

@@ -1,7 +1,6 @@
 """A training that can be killed at any moment: checkpoints that are whole or never used, and the Trainer for them."""
 
 import hashlib
-import itertools
 import json
 import shutil
 import time
@@ -51,8 +50,11 @@ class CheckpointFolder:
                 steps = files.read_json(folder / "trainer_state.json")["max_steps"]
                 print(f"Continuing after step {step:,} of {steps:,}, from {folder.name}.", flush=True)
                 return str(folder)
-            names = (f"skipped-{step}{f'-{n}' * (n > 1)}" for n in itertools.count(1))
-            aside = folder.rename(next(path for name in names if not (path := folder.with_name(name)).exists()))
+            aside, number = folder.with_name(f"skipped-{step}"), 1
+            while aside.exists():
+                number += 1
+                aside = folder.with_name(f"skipped-{step}-{number}")
+            folder.rename(aside)
             print(f"Skipped {folder.name}: {problem}. It is kept as {aside.name} until training ends.", flush=True)
         return None
 

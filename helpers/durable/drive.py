@@ -74,5 +74,5 @@ def describe_risk(folder: Path, seconds: float) -> str:
         return "If Kaggle takes this machine away, everything outside /kaggle/working is lost."
     return (
         "If training is interrupted, run the notebook again: it continues. What is lost is the training since the "
-        f"last checkpoint: about {seconds} seconds at most, or one epoch if that is shorter."
+        f"last checkpoint: about {seconds} seconds (more where saving is slow), or one epoch if that is shorter."
     )

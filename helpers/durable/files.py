@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 from helpers.durable.drive import DRIVE
 from helpers.durable.errors import LessonError
 
+CARD = "README.md"  # words about a folder: they may be written anew, and do not count for its being whole
 MANIFEST = "complete.json"  # inside a folder, written last: the size of each of its files, and what they belong to
 PATIENCE = 2  # seconds that a lock may take before we say what we are waiting for
 
@@ -104,7 +105,7 @@ def fingerprint_folder(folder: Path) -> str:
 def write_manifest(folder: Path, facts: dict) -> None:
     """Declare a folder whole: note facts about it, and how large each of its files is (all are on the disk by then)."""
     sizes = {}
-    for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST):
+    for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.name not in (MANIFEST, CARD)):
         with path.open("rb+") as file:
             os.fsync(file.fileno())
         sizes[path.relative_to(folder).as_posix()] = path.stat().st_size

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from helpers.durable.files import (
+    CARD,
     MANIFEST,
     find_damage,
     locked,
@@ -17,6 +18,7 @@ from helpers.durable.files import (
     room_for,
     write_json,
     write_manifest,
+    write_text,
 )
 
 
@@ -59,6 +61,14 @@ def load(folder: Path, fingerprint: dict, read: Callable):
     with locked(folder):
         whole = find(folder, fingerprint)
         return None if whole is None else read(whole)
+
+
+def write_card(folder: Path, fingerprint: dict, text: str) -> None:
+    """Write the words about what was made under this fingerprint anew, where it is there and whole."""
+    with locked(folder):
+        whole = find(folder, fingerprint)
+        if whole:
+            write_text(whole / CARD, text)
 
 
 def cached_json(folder: Path, fingerprint: dict, measure: Callable, believable: Callable = lambda value: True):

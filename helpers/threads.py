@@ -6,15 +6,15 @@ import time
 from pathlib import Path
 
 # GNU OpenMP reads this once, when PyTorch is loaded. Its own default is to spin for some milliseconds at every wait: two
-# trainings then wait for threads whose core the other one's spinning keeps. A thousand turns are some microseconds: long
-# enough for the next piece of work, short enough for a neighbour. Measured: benchmarks/README.md. PyTorch for macOS and
-# Windows brings another OpenMP, with which nothing was measured: it is left alone.
+# trainings then wait for threads whose core the other one's spinning keeps. A thousand turns take microseconds: long
+# enough for the next piece of work, short enough for a neighbour. Measured: benchmarks/README.md. PyTorch for macOS
+# and Windows brings another OpenMP, with which nothing was measured: it is left alone.
 POLITE = {"GOMP_SPINCOUNT": "1000"} if sys.platform == "linux" else {}
 KNOWN = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "KMP_LIBRARY")  # how a user says how to wait
 
 
 def be_polite() -> str:
-    """Let the threads of a PyTorch that is loaded from now on, here or in a child process, spin only briefly when they wait.
+    """Let the threads of a PyTorch that is loaded from now on, here or in a child process, spin only briefly.
 
     Returns:
         "polite": so it is. "yours": the environment says how to wait; it is left alone. "too late": PyTorch is loaded

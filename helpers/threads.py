@@ -5,7 +5,7 @@ import sys
 import time
 from pathlib import Path
 
-# GNU OpenMP reads this once, when PyTorch is loaded. Its own default is to spin for some milliseconds at every wait: two
+# GNU OpenMP reads this once, when PyTorch is loaded. Its own default is to spin for milliseconds at every wait: two
 # trainings then wait for threads whose core the other one's spinning keeps. A thousand turns take microseconds: long
 # enough for the next piece of work, short enough for a neighbour. Measured: benchmarks/README.md. PyTorch for macOS
 # and Windows brings another OpenMP, with which nothing was measured: it is left alone.

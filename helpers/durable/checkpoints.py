@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from safetensors import safe_open
 from transformers import Trainer, TrainerCallback
-from transformers.trainer_pt_utils import safe_globals
+from transformers.trainer import safe_globals  # 5.0 does not have it in trainer_pt_utils
 from transformers.trainer_utils import SaveStrategy
 
 from helpers.durable import drive, files

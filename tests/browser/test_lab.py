@@ -16,7 +16,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
-from helpers import progress
+from helpers.exercises import progress, registry
 
 ROOT = Path(__file__).resolve().parents[2]
 GUARD = ROOT / "tests" / "socket_guard.py"  # every Python process notes, and refuses, connections to other machines
@@ -216,11 +216,11 @@ def test_run_all_then_answer_an_exercise(browser, lab, name, mistake, hint, righ
     assert "Not yet, because" in said and hint in said
     assert "Yes." in page.answer(place, f"{variable} = {right}")
 
-    chapter = list(progress.NOTEBOOKS)[int(name[:2]) - 1]
+    chapter = list(registry.TITLES)[int(name[:2]) - 1]
     known = progress.read(lab.folder / "home" / "progress.json")[chapter][exercise]
     assert known["tries"] == 2 and known["solved"]
     card = page.place("progress.card(settings)")
-    title = re.escape(progress.NOTEBOOKS[chapter])
+    title = re.escape(registry.TITLES[chapter])
     assert re.search(rf"^{title} +○+ +0 of", page.output(card), re.M), "as Run All left it"
-    assert re.search(rf"^{title} +●○+ +1 of", page.answer(card, "from helpers import progress"), re.M)
+    assert re.search(rf"^{title} +●○+ +1 of", page.answer(card, "from helpers.exercises import progress"), re.M)
     assert lab.outside() == [], "nothing was asked of another machine"

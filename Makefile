@@ -5,6 +5,7 @@
 # make slides   a reveal.js deck of each notebook in _slides/, each a file that needs no network (needs npm)
 # make site     the course as a web site in _site/, without a network
 # make colab    build Colab's newest image (some GB) and try the notebooks there (FREEZE=2026-01: an older one)
+# make lowest   train with the lowest versions that pyproject.toml allows (some GB), after a bound is changed
 # make release VERSION=1.0.0   the wheel that the notebooks install, named in all of them
 # make browser  look at the site and at the notebooks in a real Chromium (needs chromium, chromedriver, npm)
 # All make .venv first, with the exact versions of constraints.txt.
@@ -12,7 +13,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: lesson test bench gpu soak notebooks slides site browser colab release check clean
+.PHONY: lesson test bench gpu soak notebooks slides site browser colab lowest release check clean
 
 lesson: $(VENV)/ready
 	$(RUN) -m helpers lesson
@@ -47,6 +48,9 @@ release: $(VENV)/ready
 colab: $(VENV)/ready
 	$(RUN) tests/colab/image.py .venv-colab --freeze $(or $(FREEZE),2026-08)
 	COLAB_IMAGE=.venv-colab COLAB_FREEZE=$(or $(FREEZE),2026-08) $(RUN) -m pytest tests/colab -s
+
+lowest: $(VENV)/ready
+	$(RUN) -m pytest tests/lowest
 
 # Fetches reveal.js once; after that it needs no network.
 slides: $(VENV)/ready

@@ -20,7 +20,7 @@ from tools import badges
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("0*.ipynb"))
 VERSION = badges.version()
-IMPORT = "from helpers import files\nprint(files.__file__)"
+IMPORT = "from helpers import settings\nprint(settings.__file__)"
 
 
 def said(cell: dict) -> str:
@@ -96,7 +96,7 @@ def test_an_owners_own_helpers_are_not_taken(student, served, kind):
         (student.folder.parent / "pypi" / "helpers" / "__init__.py").write_text("__version__ = '0.2.0'\n")
     else:
         (student.folder / "helpers").mkdir()
-        (student.folder / "helpers" / "files.py").write_text("")
+        (student.folder / "helpers" / "settings.py").write_text("")
         if kind == "package":
             (student.folder / "helpers" / "__init__.py").write_text("")
     cells = student.cells(served.cell(), IMPORT, served.cell())

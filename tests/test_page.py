@@ -37,7 +37,7 @@ def three_classes(folder) -> None:
     generator, rows = random.Random(0), []
     for number in range(120):
         kind = ("praise", "blame", "neither")[number % 3]
-        words = generator.choices(OTHER, k=6) + {"praise": GOOD, "blame": BAD, "neither": OTHER}[kind][:2]
+        words = [*generator.choices(OTHER, k=6), *{"praise": GOOD, "blame": BAD, "neither": OTHER}[kind][:2]]
         rows.append({"review": " ".join([*words, str(number)]), "sentiment": kind})
     folder.mkdir()
     Dataset.from_list(rows).to_parquet(folder / "train.parquet")

@@ -57,7 +57,7 @@ def test_rows_without_a_label_are_left_out(page, tmp_path):
         part.to_parquet(tmp_path / "data" / f"{name}.parquet")
     said = page(tmp_path / "data")
     assert "'test': 40" in said and "Learn from 720 rows, measure on 120 others." in said
-    assert re.search(r"^The model beats it by \d+ sentences\.$", said, re.M) and "It fell: " in said
+    assert re.search(r"^The model beats it by \d+ sentences\.$", said, re.M) and "The loss has fallen: " in said
 
 
 @pytest.mark.parametrize(("rows", "used"), [(30, 30), (5000, 96)])

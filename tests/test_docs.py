@@ -29,7 +29,7 @@ def anchor(heading: str) -> str:
 def links() -> list[tuple[int, str, str]]:
     """Return (number of the notebook, anchor, text) of each link to the glossary, in the order of the course."""
     found = []
-    for number, path in enumerate(NOTEBOOKS, 1):
+    for number, path in enumerate(NOTEBOOKS):
         for cell in load_notebook(path)["cells"]:
             if cell["cell_type"] == "markdown":
                 pattern = rf"\[([^\]\n]+)\]\({re.escape(SITE)}#([^)\s]*)\)"
@@ -50,7 +50,7 @@ def test_a_term_is_explained_in_one_or_two_sentences(term):
     assert 1 <= len(sentences) <= MOST_SENTENCES and explained.endswith(".")
     assert 3 <= len(explained.split()) <= MOST_WORDS
     number, target = re.fullmatch(r"First used in notebook \[(\d)\]\(\.\./notebooks/(.+)\)\.", first_used).groups()
-    assert NOTEBOOKS[int(number) - 1].name == target
+    assert NOTEBOOKS[int(number)].name == target
 
 
 def test_links_lead_to_terms():
@@ -114,7 +114,7 @@ def test_each_goal_of_a_notebook_has_its_exercise(number):
 
 @pytest.mark.parametrize("number", range(1, 7))
 def test_the_table_of_minutes_has_each_section_of_the_notebook(number):
-    text = "\n".join(source(c) for c in load_notebook(NOTEBOOKS[number - 1])["cells"] if c["cell_type"] == "markdown")
+    text = "\n".join(source(c) for c in load_notebook(NOTEBOOKS[number])["cells"] if c["cell_type"] == "markdown")
     sections = re.findall(r"^\| (.+?) \| [\d.]+ \| .* \| .* \|$", notebook_part(number), re.M)
     assert sections[0] == "Title, setup, settings"
     assert sections[1:] == re.findall(r"^## (.+)$", text, re.M)

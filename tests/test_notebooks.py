@@ -1,12 +1,13 @@
 """The committed notebooks: executed in order, tidy, more prose than code, and a first cell that works anywhere."""
 
+import ast
 import json
 import re
 import shutil
 
 import nbformat
 import pytest
-from support import NOTEBOOKS, ROOT, clean_environ, code_cells, load_notebook, run, source
+from support import LESSONS, NOTEBOOKS, PAGE, ROOT, clean_environ, code_cells, load_notebook, run, source
 
 from helpers.classroom import lesson
 from helpers.exercises import judging, registry
@@ -14,11 +15,13 @@ from tools import badges
 
 MOST_LINES = 15  # of a code cell, blank ones not counted
 MOST_COLUMNS = 88  # of a line of code: what JupyterLab shows on a small screen
+MOST_STATEMENTS_OF_THE_PAGE = 48  # without imports, setup and settings
 WORDS_A_LINE = 6  # of prose for each line of code, at least
-TRAINING = ("01_gpu_check.ipynb", "04_train.ipynb", "05_evaluate.ipynb", "06_go_faster.ipynb")
+TRAINING = (PAGE.name, "01_gpu_check.ipynb", "04_train.ipynb", "05_evaluate.ipynb", "06_go_faster.ipynb")
 MACHINE_PATHS = re.compile(r"(?<![\w.])/(?:work|root|home|tmp|Users|usr|opt|mnt|content)/")
 
 every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+every_lesson = pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
 
 
 def lines(cell) -> list[str]:
@@ -41,8 +44,8 @@ def outputs(path) -> list[dict]:
     return [output for cell in code_cells(path) for output in cell["outputs"]]
 
 
-def test_there_are_six_notebooks_in_order():
-    names = ["01_gpu_check", "02_load_data", "03_tokenize", "04_train", "05_evaluate", "06_go_faster"]
+def test_there_are_six_lessons_in_order_after_the_page():
+    names = ["00_on_one_page", "01_gpu_check", "02_load_data", "03_tokenize", "04_train", "05_evaluate", "06_go_faster"]
     assert [path.stem for path in NOTEBOOKS] == names
 
 
@@ -58,6 +61,11 @@ def test_it_was_executed_once_from_top_to_bottom(path):
     cells = code_cells(path)
     assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))
     assert not [output for output in outputs(path) if output["output_type"] == "error"]
+
+
+@every_lesson
+def test_all_checks_have_passed_and_the_card_is_shown(path):
+    cells = code_cells(path)
     assert "All checks passed." in json.dumps(cells[-2]["outputs"])
     assert "Your exercises" in json.dumps(cells[-1]["outputs"], ensure_ascii=False)
 
@@ -79,7 +87,7 @@ def test_outputs_hold_no_widgets_and_no_progress_bars(path):
 @every_notebook
 def test_pictures_are_png(path):
     kinds = [kind for output in outputs(path) for kind in output.get("data", {}) if kind.startswith("image/")]
-    assert set(kinds) <= {"image/png"} and len(kinds) >= 1
+    assert set(kinds) <= {"image/png"} and (len(kinds) >= 1 or path == PAGE)
 
 
 @every_notebook
@@ -110,7 +118,7 @@ def test_setup_and_settings_are_folded_away(path):
         assert cell["metadata"]["cellView"] == "form" and cell["metadata"]["jupyter"] == {"source_hidden": True}
 
 
-@every_notebook
+@every_lesson
 def test_what_is_true_of_this_data_alone_is_told_and_not_asserted(path):
     """With a reader's own data or model a claim may fail; then it is a sentence, and the notebook goes on."""
     claims = code_cells(path)[-3]
@@ -147,7 +155,7 @@ def test_the_first_two_code_cells_are_the_same_everywhere(number):
     assert len({source(code_cells(path)[number]) for path in NOTEBOOKS}) == 1
 
 
-@every_notebook
+@every_lesson
 def test_the_last_code_cells_check_and_show_the_card(path):
     assert source(code_cells(path)[-2]).count("assert ") >= 3
     assert source(code_cells(path)[-1]).strip().endswith("progress.card(settings)")
@@ -164,22 +172,22 @@ def test_it_ends_with_a_summary_and_the_way_on(path):
         assert "end of the course" in last
 
 
-@every_notebook
+@every_lesson
 def test_a_self_test_opens_it_and_its_answers_are_folded_away(path):
     (place,) = [i for i, cell in enumerate(load_notebook(path)["cells"]) if "## Self-test" in source(cell)]
     cell = source(load_notebook(path)["cells"][place])
     assert place <= 4 and cell.count("<details>") == cell.count("</details>") == 3
 
 
-MODULES = dict(zip(sorted(path.stem for path in NOTEBOOKS), registry.TITLES, strict=True))
+MODULES = dict(zip(sorted(path.stem for path in LESSONS), registry.TITLES, strict=True))
 every_solution = pytest.mark.parametrize("path", lesson.solutions(), ids=lambda path: path.stem)
 
 
 def test_each_notebook_has_its_solutions():
-    assert [path.name for path in lesson.solutions()] == [path.name for path in NOTEBOOKS]
+    assert [path.name for path in lesson.solutions()] == [path.name for path in LESSONS]
 
 
-@every_notebook
+@every_lesson
 def test_each_exercise_has_a_cell_that_runs_unanswered(path):
     module = MODULES[path.stem]
     text = "\n".join(map(source, code_cells(path)))
@@ -192,6 +200,33 @@ def test_each_exercise_has_a_cell_that_runs_unanswered(path):
             assert judging.SIGNS[judging.OPEN] in "".join(output["data"]["text/plain"])
     headings = re.findall(r"^### Exercise (\d\.\d|\w+)", prose(path), re.M)
     assert len(headings) == len(registry.EXERCISES[module])
+
+
+def test_the_page_is_a_recipe_to_copy():
+    """Of the course's own only the settings, a line for the columns, and a script."""
+    code = [line for cell in written(PAGE)[1:] for line in lines(cell)]
+    statements = [node for node in ast.walk(ast.parse("\n".join(code))) if isinstance(node, ast.stmt)]
+    imports = [node for node in statements if isinstance(node, (ast.Import, ast.ImportFrom))]
+    assert len(statements) - len(imports) <= MOST_STATEMENTS_OF_THE_PAGE
+    own = [line for line in code if re.search(r"\bhelpers\b|\bcolumns\.", line)]
+    assert own == [
+        "from helpers import columns",
+        "dataset = columns.standard_columns(dataset)  # the course's own line",
+        'accuracy = evaluate.load(f"{helpers.__path__[0]}/metrics/accuracy.py")',
+    ]
+    assert "check." not in "".join(code) and "docs/glossary.md" not in prose(PAGE), "terms are linked in the lessons"
+
+
+def test_the_page_leads_to_every_lesson():
+    targets = re.findall(r"\]\((\d\d_\w+\.ipynb)\)", prose(PAGE))
+    assert set(targets) == {path.name for path in LESSONS}
+
+
+def test_the_page_numbers_all_sixteen_steps_once():
+    numbers = []
+    for first, last in re.findall(r"^## Steps? (\d+)(?: (?:to|and) (\d+))?:", prose(PAGE), re.M):
+        numbers += range(int(first), int(last or first) + 1)
+    assert numbers == list(range(1, 17))
 
 
 @every_solution

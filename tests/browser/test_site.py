@@ -192,7 +192,7 @@ def test_no_page_is_wider_than_the_window(visits):
 
 
 def test_dark_mode_is_dark_and_stays(shared_browser, site):
-    driver, page = shared_browser, site + of_notebook(NOTEBOOKS[2])
+    driver, page = shared_browser, site + of_notebook(NOTEBOOKS[3])
     driver.get(page)
     choose_mode(driver, "light")
     assert brightness(driver, "body", "background-color") > 230 and brightness(driver, "main p", "color") < 80
@@ -220,7 +220,7 @@ def test_search_for_padding_finds_the_notebook_on_tokens(shared_browser, site):
 
 def test_folded_answers_unfold(shared_browser, site):
     driver = shared_browser
-    driver.get(site + of_notebook(NOTEBOOKS[2]))
+    driver.get(site + of_notebook(NOTEBOOKS[3]))
     folded = driver.find_elements(By.CSS_SELECTOR, "main article details")
     assert len(folded) >= 3, "the self-test has three"
     for block in folded:

@@ -10,6 +10,7 @@ from sklearn.dummy import DummyClassifier
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
+from threadpoolctl import threadpool_limits
 
 from helpers.columns import standard_columns
 from helpers.durable import handoff
@@ -183,7 +184,8 @@ def tfidf_baseline(train: Dataset):
     """
     model = make_pipeline(TfidfVectorizer(ngram_range=(1, 2)), LogisticRegression(C=10, max_iter=1000))
     try:
-        return model.fit(train["sentence"][:], train["label"][:])
+        with threadpool_limits(1):  # vectors this short: more threads only wait for each other, and spin meanwhile
+            return model.fit(train["sentence"][:], train["label"][:])
     except ValueError as error:
         raise LessonError(
             f"TF-IDF cannot learn from these rows ({first_line(error)}). They need words of two letters or more, "

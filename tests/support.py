@@ -22,7 +22,8 @@ from helpers import settings as course
 from helpers.durable.errors import LessonError
 
 ROOT = Path(__file__).resolve().parent.parent
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("0[1-9]*.ipynb"))  # the lessons: with exercises, in order
+EVERY_NOTEBOOK = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))  # and what stands before and after them
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 GOOD, BAD = ("lovely", "clever", "warm", "funny", "splendid"), ("dull", "stupid", "cold", "tedious", "awful")
 TEXT = "the film plot actor music ending scene camera story is was seems remains rather quite very and with of a"

@@ -5,7 +5,7 @@ import re
 
 import pytest
 from hub import Hub, make_repositories
-from support import NOTEBOOKS, ROOT, clean_environ, run
+from support import EVERY_NOTEBOOK, NOTEBOOKS, ROOT, clean_environ, run
 
 from helpers.settings import EDITIONS
 
@@ -38,13 +38,13 @@ def test_results_name_the_pinned_revisions(lesson):
 
 def test_every_notebook_is_kept_executed_and_as_a_page(lesson):
     home, printed, _ = lesson
-    for number, path in enumerate(NOTEBOOKS, 1):
-        assert f"[{number}/{len(NOTEBOOKS)}] {path.stem} ... " in printed
+    for number, path in enumerate(EVERY_NOTEBOOK, 1):
+        assert f"[{number}/{len(EVERY_NOTEBOOK)}] {path.stem} ... " in printed
         executed = json.loads((home / "lesson" / path.name).read_text(encoding="utf-8"))
         code = [cell for cell in executed["cells"] if cell["cell_type"] == "code"]
         assert [cell["execution_count"] for cell in code] == list(range(1, len(code) + 1))
-        assert "All checks passed." in json.dumps(code[-2]["outputs"])
-        assert "Your exercises" in json.dumps(code[-1]["outputs"])
+        assert "All checks passed." in json.dumps([cell["outputs"] for cell in code[-2:]])
+        assert "Your exercises" in json.dumps(code[-1]["outputs"]) or path not in NOTEBOOKS
         assert "Edition: full" in json.dumps(code[1]["outputs"])
         assert "All checks passed." in (home / "lesson" / f"{path.stem}.html").read_text(encoding="utf-8")
 

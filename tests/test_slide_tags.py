@@ -4,7 +4,7 @@ import importlib.util
 import re
 
 import pytest
-from support import NOTEBOOKS, ROOT, load_notebook, source
+from support import EVERY_NOTEBOOK, NOTEBOOKS, ROOT, load_notebook, source
 
 from helpers.durable.errors import LessonError
 from tools import badges
@@ -12,7 +12,7 @@ from tools import badges
 TYPES = ("slide", "subslide", "fragment", "skip", "notes", "-")
 MOST_SLIDES = 20
 
-every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+every_notebook = pytest.mark.parametrize("path", EVERY_NOTEBOOK, ids=lambda path: path.stem)
 
 
 def load_tool():

@@ -13,7 +13,7 @@ import pytest
 import torch
 from datasets import load_dataset
 from hub import GATED
-from support import NOTEBOOKS, ROOT, clean_environ, code_cells, run, source, tiny_data, tiny_model
+from support import EVERY_NOTEBOOK, ROOT, clean_environ, code_cells, run, source, tiny_data, tiny_model
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from helpers import course, tokenization
@@ -27,7 +27,7 @@ PROGRAMS = [path for path in ROOT.rglob("*.py") if not {".venv", ".venv-colab", 
 def calls() -> list[tuple[str, str, dict[str, str]]]:
     """Return (where, what is called, {"": first argument, keyword: value}) of every call in helpers and notebooks."""
     texts = {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in (ROOT / "helpers").rglob("*.py")}
-    texts |= {f"{path.name}:{cell['id']}": source(cell) for path in NOTEBOOKS for cell in code_cells(path)}
+    texts |= {f"{path.name}:{cell['id']}": source(cell) for path in EVERY_NOTEBOOK for cell in code_cells(path)}
     found = []
     for name, text in texts.items():
         for node in ast.walk(ast.parse(text)):
@@ -40,7 +40,7 @@ def calls() -> list[tuple[str, str, dict[str, str]]]:
 
 def test_trust_remote_code_is_nowhere_on():
     texts = {path.name: path.read_text(encoding="utf-8") for path in PROGRAMS}
-    texts |= {path.name: "\n".join(source(cell) for cell in code_cells(path)) for path in NOTEBOOKS}
+    texts |= {path.name: "\n".join(source(cell) for cell in code_cells(path)) for path in EVERY_NOTEBOOK}
     assert len(texts) > 30
     for name, text in texts.items():
         values = re.findall(r"""trust_remote_code["']?\s*[=:]\s*(\w+)""", text)

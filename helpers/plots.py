@@ -8,6 +8,7 @@ import numpy as np
 
 COLOURS = ("#122f52", "#d4761c", "#6a6a6a", "#1f5a3c")  # told apart by lightness too (tests/test_plots.py)
 HATCHES = ("", "//", "..", "xx")
+MOST_TICKS = 20
 DASHES, MARKERS = ("-", "--", ":", "-."), "os^d"  # from the fifth series on, colours come with other dashes
 
 
@@ -105,16 +106,23 @@ def training_curves(history: list[dict], best_epoch: int):
 
 
 def lines(series: dict[str, list[float]], title: str, xlabel: str, ylabel: str):
-    """Return a figure with one line a name over 1, 2, 3, ..., told apart by marker and dash."""
+    """Return a figure with one line a name over 1, 2, 3, ..., told apart by marker and dash.
+
+    Of more than MOST_TICKS values not each is named, on the axis and in the text alternative.
+    """
     figure, ax = axes(title, xlabel, ylabel)
     for number, (name, values) in enumerate(series.items()):
         look = {"color": COLOURS[number % 4], "linestyle": DASHES[(number + number // 4) % 4]}
         ax.plot(range(1, len(values) + 1), values, marker=MARKERS[number % 4], label=name, **look)
-    ax.set_xticks(range(1, max(map(len, series.values())) + 1))
+    longest = max(map(len, series.values()))
+    every = math.ceil(longest / MOST_TICKS)
+    ax.set_xticks(range(every, longest + 1, every))
     ax.margins(0.08, 0.15)
     ax.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
-    parts = (f"{name}: {', '.join(f'{value:.3f}' for value in values)}" for name, values in series.items())
-    return figure.describe(title, f"Line chart, {ylabel} at each {xlabel}", parts)
+    told = {name: values[every - 1 :: every] for name, values in series.items()}
+    parts = (f"{name}: {', '.join(f'{value:.3f}' for value in values)}" for name, values in told.items())
+    each = f"each {xlabel}" if every == 1 else f"every {every} {xlabel}s"
+    return figure.describe(title, f"Line chart, {ylabel} at {each}", parts)
 
 
 def intervals(table: dict[str, tuple], title: str, xlabel: str = "accuracy"):

@@ -17,7 +17,14 @@ MOST_LINES = 15  # of a code cell, blank ones not counted
 MOST_COLUMNS = 88  # of a line of code: what JupyterLab shows on a small screen
 MOST_STATEMENTS_OF_THE_PAGE = 48  # without imports, setup and settings
 WORDS_A_LINE = 6  # of prose for each line of code, at least
-TRAINING = (PAGE.name, "01_gpu_check.ipynb", "04_train.ipynb", "05_evaluate.ipynb", "06_go_faster.ipynb")
+TRAINING = (
+    PAGE.name,
+    "01_gpu_check.ipynb",
+    "04_train.ipynb",
+    "05_evaluate.ipynb",
+    "06_go_faster.ipynb",
+    "10_nothing_is_lost.ipynb",
+)
 MACHINE_PATHS = re.compile(r"(?<![\w.])/(?:work|root|home|tmp|Users|usr|opt|mnt|content)/")
 
 every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -84,7 +91,7 @@ def test_outputs_hold_no_widgets_and_no_progress_bars(path):
         assert trace not in text
 
 
-@every_notebook
+@every_lesson
 def test_pictures_are_png(path):
     kinds = [kind for output in outputs(path) for kind in output.get("data", {}) if kind.startswith("image/")]
     assert set(kinds) <= {"image/png"} and (len(kinds) >= 1 or path == PAGE)
@@ -104,7 +111,9 @@ def test_code_cells_are_short(path):
     assert {i: len(lines(c)) for i, c in enumerate(written(path)) if len(lines(c)) > MOST_LINES} == {}
 
 
-@pytest.mark.parametrize("path", [*NOTEBOOKS, *lesson.solutions()], ids=lambda path: f"{path.parent.stem}-{path.stem}")
+@pytest.mark.parametrize(
+    "path", [*NOTEBOOKS, *lesson.solutions()], ids=lambda path: f"{path.parent.stem}-{path.stem}"
+)
 def test_lines_of_code_are_short(path):
     code = [line for cell in written(path) for line in lines(cell) if not line.startswith("# @title ")]
     assert [line for line in code if len(line) > MOST_COLUMNS] == []
@@ -127,7 +136,9 @@ def test_what_is_true_of_this_data_alone_is_told_and_not_asserted(path):
     assert "assert " not in source(claims)
 
 
-@pytest.mark.parametrize("path", [*NOTEBOOKS, *lesson.solutions()], ids=lambda path: f"{path.parent.stem}-{path.stem}")
+@pytest.mark.parametrize(
+    "path", [*NOTEBOOKS, *lesson.solutions()], ids=lambda path: f"{path.parent.stem}-{path.stem}"
+)
 def test_there_is_more_prose_than_code(path):
     code = sum(len(lines(cell)) for cell in written(path))
     assert len(prose(path).split()) >= WORDS_A_LINE * code
@@ -161,7 +172,7 @@ def test_the_last_code_cells_check_and_show_the_card(path):
     assert source(code_cells(path)[-1]).strip().endswith("progress.card(settings)")
 
 
-@every_notebook
+@every_lesson
 def test_it_ends_with_a_summary_and_the_way_on(path):
     last = source(load_notebook(path)["cells"][-1])
     assert "## Summary" in last

@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+import support
 from support import NOTEBOOKS, ROOT, clean_environ, code_cells, run, source
 
 LESSONS = ("gpu", "data", "tokenization", "training", "evaluation", "speed")
@@ -66,7 +67,8 @@ def lesson_of(name: str) -> int | None:
 
 def test_there_is_a_module_for_each_lesson():
     assert {f"helpers.{name}" for name in (*LESSONS, *BELOW)} <= set(modules())
-    assert [path.stem[:2] for path in NOTEBOOKS if "01" <= path.stem[:2] <= "06"] == [f"{n:02}" for n in range(1, 1 + len(LESSONS))]
+    numbers = [f"{number:02}" for number in range(1, 1 + len(LESSONS))]
+    assert [path.stem[:2] for path in support.LESSONS] == numbers
 
 
 @pytest.mark.parametrize("number", range(len(LESSONS)), ids=LESSONS)

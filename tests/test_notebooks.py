@@ -53,7 +53,7 @@ def outputs(path) -> list[dict]:
 
 def test_there_are_six_lessons_in_order_after_the_page():
     names = ["00_on_one_page", "01_gpu_check", "02_load_data", "03_tokenize", "04_train", "05_evaluate", "06_go_faster"]
-    assert [path.stem for path in NOTEBOOKS] == names
+    assert [path.stem for path in NOTEBOOKS] == [*names, "10_nothing_is_lost"]
 
 
 @every_notebook
@@ -111,9 +111,7 @@ def test_code_cells_are_short(path):
     assert {i: len(lines(c)) for i, c in enumerate(written(path)) if len(lines(c)) > MOST_LINES} == {}
 
 
-@pytest.mark.parametrize(
-    "path", [*NOTEBOOKS, *lesson.solutions()], ids=lambda path: f"{path.parent.stem}-{path.stem}"
-)
+@pytest.mark.parametrize("path", [*NOTEBOOKS, *lesson.solutions()], ids=lambda path: f"{path.parent.stem}-{path.stem}")
 def test_lines_of_code_are_short(path):
     code = [line for cell in written(path) for line in lines(cell) if not line.startswith("# @title ")]
     assert [line for line in code if len(line) > MOST_COLUMNS] == []
@@ -136,9 +134,7 @@ def test_what_is_true_of_this_data_alone_is_told_and_not_asserted(path):
     assert "assert " not in source(claims)
 
 
-@pytest.mark.parametrize(
-    "path", [*NOTEBOOKS, *lesson.solutions()], ids=lambda path: f"{path.parent.stem}-{path.stem}"
-)
+@pytest.mark.parametrize("path", [*NOTEBOOKS, *lesson.solutions()], ids=lambda path: f"{path.parent.stem}-{path.stem}")
 def test_there_is_more_prose_than_code(path):
     code = sum(len(lines(cell)) for cell in written(path))
     assert len(prose(path).split()) >= WORDS_A_LINE * code
@@ -176,9 +172,9 @@ def test_the_last_code_cells_check_and_show_the_card(path):
 def test_it_ends_with_a_summary_and_the_way_on(path):
     last = source(load_notebook(path)["cells"][-1])
     assert "## Summary" in last
-    number = NOTEBOOKS.index(path) + 1
-    if number < len(NOTEBOOKS):
-        assert re.search(r"\*\*Next: \[[^\]]+\]\(([^)]+)\) ", last)[1] == NOTEBOOKS[number].name
+    number = LESSONS.index(path) + 1
+    if number < len(LESSONS):
+        assert re.search(r"\*\*Next: \[[^\]]+\]\(([^)]+)\) ", last)[1] == LESSONS[number].name
     else:
         assert "end of the course" in last
 

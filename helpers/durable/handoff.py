@@ -8,18 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from helpers.durable.files import (
-    CARD,
-    MANIFEST,
-    find_damage,
-    locked,
-    read_json,
-    remove_folder,
-    room_for,
-    write_json,
-    write_manifest,
-    write_text,
-)
+from helpers.durable import files
 
 
 def load_or_make(folder: Path, fingerprint: dict, make: Callable, load: Callable, told: str = ""):
@@ -37,7 +26,7 @@ def load_or_make(folder: Path, fingerprint: dict, make: Callable, load: Callable
     Raises:
         LessonError: the disk is full, or the place cannot be written; and whatever make and load raise.
     """
-    with locked(folder):
+    with files.locked(folder):
         whole = find(folder, fingerprint)
         if whole is None:
             if told:
@@ -52,33 +41,33 @@ def save(folder: Path, fingerprint: dict, make: Callable) -> Path:
     Raises:
         LessonError: the disk is full, or the place cannot be written. What was there before is whole then.
     """
-    with locked(folder):
+    with files.locked(folder):
         return _replace(folder, fingerprint, make)
 
 
 def load(folder: Path, fingerprint: dict, read: Callable):
     """Return read(folder) of what was made under this fingerprint, or None where it is not there, or not whole."""
-    with locked(folder):
+    with files.locked(folder):
         whole = find(folder, fingerprint)
         return None if whole is None else read(whole)
 
 
 def write_card(folder: Path, fingerprint: dict, text: str) -> None:
     """Write the words about what was made under this fingerprint anew, where it is there and whole."""
-    with locked(folder):
+    with files.locked(folder):
         whole = find(folder, fingerprint)
         if whole:
-            write_text(whole / CARD, text)
+            files.write_text(whole / files.CARD, text)
 
 
 def cached_json(folder: Path, fingerprint: dict, measure: Callable, believable: Callable = lambda value: True):
     """Return what measure() returned under this fingerprint; measure where that is not known, or not believable."""
-    with locked(folder):
+    with files.locked(folder):
         whole = find(folder, fingerprint)
-        value = read_json(whole / "value.json") if whole else None
+        value = files.read_json(whole / "value.json") if whole else None
         if value is None or not believable(value):
             value = measure()
-            _replace(folder, fingerprint, lambda aside: write_json(aside / "value.json", value))
+            _replace(folder, fingerprint, lambda aside: files.write_json(aside / "value.json", value))
         return value
 
 
@@ -87,8 +76,8 @@ def find(folder: Path, fingerprint: dict) -> Path | None:
     wanted = json.loads(json.dumps(fingerprint))
     found = []
     for path in _places(folder):
-        manifest = read_json(path / MANIFEST)
-        if isinstance(manifest, dict) and manifest.get("fingerprint") == wanted and find_damage(path) is None:
+        manifest = files.read_json(path / files.MANIFEST)
+        if isinstance(manifest, dict) and manifest.get("fingerprint") == wanted and files.find_damage(path) is None:
             found.append((manifest.get("made", 0), path))
     return max(found)[1] if found else None
 
@@ -117,15 +106,15 @@ def _replace(folder: Path, fingerprint: dict, make: Callable) -> Path:
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     for left in _leftovers(folder):
-        if find_damage(left):
+        if files.find_damage(left):
             shutil.rmtree(left, ignore_errors=True)
     aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     old = aside.with_name(f"{aside.name}-old")
     try:
-        with room_for(folder.name, folder.parent, "What was there before is whole."):
+        with files.room_for(folder.name, folder.parent, "What was there before is whole."):
             os.chmod(aside, 0o755)
             make(aside)
-            write_manifest(aside, {"fingerprint": fingerprint, "made": time.time()})
+            files.write_manifest(aside, {"fingerprint": fingerprint, "made": time.time()})
         place = folder
         if folder.exists():
             try:
@@ -142,5 +131,5 @@ def _replace(folder: Path, fingerprint: dict, make: Callable) -> Path:
         shutil.rmtree(left, ignore_errors=True)
     for other in _places(folder):
         if other != place:
-            remove_folder(other)
+            files.remove_folder(other)
     return place

@@ -20,6 +20,7 @@ from sphinx.transforms import SphinxTransform
 ROOT = Path(__file__).resolve().parent.parent
 COURSE = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["course"]
 REPOSITORY = f"https://github.com/{COURSE['repository']}"
+RELEASE = COURSE["wheels"][0].split("-")[1]  # its version
 ON_GITHUB = f"{REPOSITORY}/blob/main/"
 BADGE = "https://colab.research.google.com/assets/colab-badge.svg"
 
@@ -58,7 +59,7 @@ html_domain_indices = False
 html_theme_options = {
     "repository_url": REPOSITORY,
     "repository_provider": "github",
-    "repository_branch": "main",
+    "repository_branch": f"v{RELEASE}",  # Colab opens the notebooks of the release, as their own badges do
     "path_to_docs": "",
     "launch_buttons": {"colab_url": "https://colab.research.google.com"},
     "use_repository_button": True,

@@ -16,8 +16,9 @@ SITE = ROOT / "_site"
 AXE = ROOT / "tests" / "browser" / "node_modules" / "axe-core" / "axe.min.js"
 COURSE = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["course"]
 REPOSITORY = f"https://github.com/{COURSE['repository']}"
+RELEASE = COURSE["wheels"][0].split("-")[1]  # its version
 ON_GITHUB = f"{REPOSITORY}/blob/main/"
-COLAB = f"https://colab.research.google.com/github/{REPOSITORY.removeprefix('https://github.com/')}/blob/main/"
+COLAB = f"https://colab.research.google.com/github/{REPOSITORY.removeprefix('https://github.com/')}/blob/v{RELEASE}/"
 NOTEBOOKS = [path.relative_to(ROOT) for path in sorted((ROOT / "notebooks").rglob("[0-9]*.ipynb"))]
 OTHER = [path.relative_to(ROOT) for path in sorted((ROOT / "docs").glob("*.md"))]
 OTHER += [Path(name) for name in ("README.md", "SECURITY.md", "benchmarks/README.md", "tests/faults/README.md")]
@@ -150,8 +151,9 @@ def test_links_to_the_repository_lead_to_files_that_have_no_page_here(visits):
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.with_suffix("").as_posix())
 def test_the_colab_links_of_a_notebook_are_its_own(visits, path):
     links = [link for link in visits[of_notebook(path)]["links"] if "colab.research.google.com" in link]
-    assert set(links) == {COLAB + path.as_posix()}
-    assert len(links) >= (2 if path.parent.name == "notebooks" else 1), (
+    known = {COLAB + other.as_posix() for other in NOTEBOOKS}
+    assert set(links) <= known, "each opens a notebook of the release"
+    assert links.count(COLAB + path.as_posix()) >= (2 if path.parent.name == "notebooks" else 1), (
         "the button in the text, and the one in the menu"
     )
 
@@ -170,7 +172,7 @@ def test_pictures_are_drawn_and_have_a_text_alternative(visits):
         ]
 
     for path in NOTEBOOKS:
-        if path.parent.name == "notebooks":
+        if path.parent.name == "notebooks" and path.name[:2] not in ("00", "10"):  # these two have no figures
             assert any(picture["output"] for picture in visits[of_notebook(path)]["pictures"])
     assert flaws(visits, wrong) == {}
 

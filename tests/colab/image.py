@@ -123,4 +123,4 @@ if __name__ == "__main__":
     given = parser.parse_args()
     if given.folder.exists():
         shutil.rmtree(given.folder)
-    build(given.folder, given.freeze)
+    build(given.folder.resolve(), given.freeze)  # a path in a .pth file is read from anywhere
